@@ -1,0 +1,1 @@
+"""A Kafka producer for Python with a Cython core."""

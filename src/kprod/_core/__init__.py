@@ -1,0 +1,1 @@
+"""The Cython core: record batches, accumulator, delivery futures and the network loop."""
