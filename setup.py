@@ -4,6 +4,7 @@ Environment switches:
     KPROD_DEBUG=1     bounds checks and assertions back on, no optimisation
     KPROD_SANITIZE=1  AddressSanitizer and UndefinedBehaviorSanitizer
     KPROD_WERROR=1    C warnings are errors
+    KPROD_ONLY=a,b    build these modules of the core only
 """
 
 import os
@@ -17,6 +18,7 @@ CORE = Path("src/kprod/_core")
 DEBUG = os.environ.get("KPROD_DEBUG") == "1"
 SANITIZE = os.environ.get("KPROD_SANITIZE") == "1"
 WERROR = os.environ.get("KPROD_WERROR") == "1"
+ONLY = os.environ.get("KPROD_ONLY", "").split(",") if os.environ.get("KPROD_ONLY") else None
 
 # Extra C sources of an extension; every .pyx under _core is an extension of its own.
 C_SOURCES = {
@@ -65,6 +67,7 @@ def extensions() -> list[Extension]:
             libraries=["ws2_32"] if sys.platform == "win32" else [],
         )
         for pyx in sorted(CORE.glob("*.pyx"))
+        if ONLY is None or pyx.stem in ONLY
     ]
 
 
