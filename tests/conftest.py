@@ -1,0 +1,133 @@
+"""Fixtures of all tests: real Apache Kafka, started when the first test asks for it.
+
+``kafka``     one node, ``kafka3`` three nodes; a :class:`tests.kafka.cluster.KafkaCluster` for the whole session.
+              After each test whatever it killed or paused is up again.
+``topic``     makes topics with names of their own, on the one-node cluster; ``topic3`` on the three nodes.
+
+Without Java or Maven the tests that need Kafka are skipped and say why; with ``KPROD_REQUIRE_KAFKA=1`` they fail.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import pytest
+
+from tests.kafka.cluster import KafkaCluster
+from tests.kafka.distribution import KafkaUnavailable, ensure_distribution
+
+_CLUSTER_FIXTURES = {"kafka": "kafka", "topic": "kafka", "kafka3": "kafka3", "topic3": "kafka3"}
+_running: dict[str, KafkaCluster] = {}
+
+
+class TopicFactory:
+    """Creates topics whose names no other test has; called with what :meth:`KafkaCluster.create_topic` takes."""
+
+    def __init__(self, cluster: KafkaCluster, test: str, replication: int) -> None:
+        self._cluster = cluster
+        self._prefix = re.sub(r"[^A-Za-z0-9._-]+", "-", test)[:150].strip("-")
+        self._replication = replication
+        self.names: list[str] = []
+
+    def name(self) -> str:
+        """A new name, of a topic that does not exist."""
+        name = f"{self._prefix}-{secrets.token_hex(4)}"
+        self.names.append(name)
+        return name
+
+    def __call__(
+        self,
+        partitions: int = 1,
+        replication: int | None = None,
+        config: Mapping[str, object] | None = None,
+        assignment: list[list[int]] | None = None,
+    ) -> str:
+        replicas = self._replication if replication is None else replication
+        return self._cluster.create_topic(self.name(), partitions, replicas, config, assignment)
+
+
+def _cluster(name: str, nodes: int, **server_properties: object) -> Iterator[KafkaCluster]:
+    try:
+        distribution = ensure_distribution()
+    except KafkaUnavailable as error:
+        if os.environ.get("KPROD_REQUIRE_KAFKA") == "1":
+            pytest.fail(f"KPROD_REQUIRE_KAFKA=1, but {error}", pytrace=False)
+        pytest.skip(f"real Kafka: {error}")
+    with KafkaCluster(nodes, distribution=distribution, **server_properties) as cluster:
+        _running[name] = cluster
+        yield cluster
+        del _running[name]
+    if cluster.keep_logs:
+        print(f"\nbroker logs kept in {cluster.folder}")
+
+
+@pytest.fixture(scope="session")
+def kafka() -> Iterator[KafkaCluster]:
+    """One real Kafka node, for the whole session."""
+    yield from _cluster("kafka", 1)
+
+
+@pytest.fixture(scope="session")
+def kafka3() -> Iterator[KafkaCluster]:
+    """Three real Kafka nodes, for the whole session."""
+    yield from _cluster("kafka3", 3)
+
+
+@pytest.fixture
+def topic(kafka: KafkaCluster, request: pytest.FixtureRequest) -> Iterator[TopicFactory]:
+    """Makes topics on the one-node cluster; they are deleted after the test."""
+    factory = TopicFactory(kafka, request.node.name, replication=1)
+    yield factory
+    kafka.heal()
+    for name in factory.names:
+        kafka.delete_topic(name)
+
+
+@pytest.fixture
+def topic3(kafka3: KafkaCluster, request: pytest.FixtureRequest) -> Iterator[TopicFactory]:
+    """Makes topics with three replicas on the three-node cluster; they are deleted after the test."""
+    factory = TopicFactory(kafka3, request.node.name, replication=3)
+    yield factory
+    kafka3.heal()
+    for name in factory.names:
+        kafka3.delete_topic(name)
+
+
+@pytest.fixture(autouse=True)
+def _whole_clusters() -> Iterator[None]:
+    """The next test finds its cluster whole, however this one ended."""
+    yield
+    for cluster in _running.values():
+        cluster.heal()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    for marker in (
+        "kafka: needs a real Apache Kafka broker",
+        "kafka3: needs a real Apache Kafka cluster of three nodes",
+        "slow: takes more than about ten seconds",
+    ):
+        config.addinivalue_line("markers", marker)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        for fixture, marker in _CLUSTER_FIXTURES.items():
+            if fixture in getattr(item, "fixturenames", ()):
+                item.add_marker(marker)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[Any]) -> Any:
+    """A failed test that used real Kafka shows what the brokers logged, and their logs are kept."""
+    report = yield
+    if report.failed:
+        used = {_CLUSTER_FIXTURES[f] for f in getattr(item, "fixturenames", ()) if f in _CLUSTER_FIXTURES}
+        for name in used & _running.keys():
+            _running[name].keep_logs = True
+            report.sections.append((f"log of {_running[name]}", _running[name].log_tail()))
+    return report

@@ -1,0 +1,551 @@
+"""Clusters of real Apache Kafka brokers, started and disturbed by tests.
+
+Every node is a broker and a KRaft controller on the loopback interface, with ports, data and logs of its own that
+stay the same over ``kill`` and ``start``.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import logging
+import os
+import random
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import NamedTuple, TypeVar
+
+from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka.admin import (
+    AdminClient,
+    AlterConfigOpType,
+    ConfigEntry,
+    ConfigResource,
+    NewPartitions,
+    NewTopic,
+    ResourceType,
+)
+
+from tests.kafka import reaper
+from tests.kafka.distribution import KafkaDistribution, ensure_distribution
+
+T = TypeVar("T")
+
+START_TIMEOUT_S = 90.0
+# From here to Linux's first ephemeral port (32768): an outgoing connection of some process can never be given the
+# port of a broker that is down for a moment.
+_PORTS = range(20000, 32768)
+_LOG_TAIL_BYTES = 16_384
+# The admin client complains about every broker that a test has killed.
+_log = logging.getLogger("tests.kafka.admin")
+_log.addHandler(logging.NullHandler())
+_log.propagate = False
+
+
+class BrokerFailed(Exception):
+    """A broker did not start, or a condition did not come true; the text ends with what the brokers logged."""
+
+
+class LogBatch(NamedTuple):
+    """One record batch as it lies in a partition's log, as told by Kafka's own DumpLogSegments."""
+
+    base_offset: int
+    last_offset: int
+    count: int
+    base_sequence: int
+    last_sequence: int
+    producer_id: int
+    producer_epoch: int
+    is_transactional: bool
+    create_time: int
+    size: int
+    magic: int
+    compression: str
+    is_valid: bool
+
+
+def wait_until(condition: Callable[[], T], what: str, timeout: float = 30.0, interval: float = 0.05) -> T:
+    """Call ``condition`` until it gives something true, and return that.
+
+    Raises:
+        TimeoutError: it was still false after ``timeout`` seconds; says ``what`` was waited for.
+    """
+    deadline = time.monotonic() + timeout
+    while True:
+        last = condition()
+        if last:
+            return last
+        if time.monotonic() >= deadline:
+            raise TimeoutError(f"waited {timeout:g} s for {what}; last seen: {last!r}")
+        time.sleep(interval)
+
+
+class _Node:
+    """One broker's process, and the files it keeps while it is down."""
+
+    def __init__(self, number: int, folder: Path, ports: Iterator[int]) -> None:
+        self.number = number
+        self.port = next(ports)
+        self.controller_port = next(ports)
+        self.folder = folder / f"node-{number}"
+        self.folder.mkdir()
+        self.data = self.folder / "data"
+        self.properties = self.folder / "server.properties"
+        self.log = self.folder / "broker.log"
+        self.process: subprocess.Popen[bytes] | None = None
+        self.paused = False
+
+    @property
+    def running(self) -> bool:
+        return self.process is not None and self.process.poll() is None
+
+    def signal(self, number: signal.Signals) -> None:
+        if self.process is not None and self.running:
+            os.killpg(self.process.pid, number)
+
+    def reap(self) -> None:
+        """Wait for the ended process and forget it."""
+        if self.process is not None:
+            self.process.wait()
+            reaper.unwatch(self.process.pid)
+            self.process = None
+        self.paused = False
+
+
+class KafkaCluster:
+    """Real Apache Kafka: ``nodes`` brokers, each also a controller, numbered from 1, on 127.0.0.1.
+
+    Args:
+        nodes: how many. One and three are what the tests use.
+        heap_mb: heap of each broker in MiB.
+        distribution: which Kafka; fetched when not given.
+        server_properties: more broker options, such as ``auto_create_topics_enable=False``; an underscore stands
+            for a dot, and names with a dot are taken as they are.
+
+    The constructor returns when every broker answers and is in the cluster's metadata.
+
+    Raises:
+        KafkaUnavailable: there is no Java or Maven here.
+        BrokerFailed: a broker did not come up.
+    """
+
+    def __init__(
+        self,
+        nodes: int = 1,
+        *,
+        heap_mb: int = 320,
+        distribution: KafkaDistribution | None = None,
+        **server_properties: object,
+    ) -> None:
+        self.distribution = distribution or ensure_distribution()
+        self.folder = Path(tempfile.mkdtemp(prefix="kprod-kafka-"))
+        self.keep_logs = False
+        self._heap_mb = heap_mb
+        self._stopped = False
+        ports = _free_ports()
+        self._nodes = {number: _Node(number, self.folder, ports) for number in range(1, nodes + 1)}
+        atexit.register(self.stop)
+        try:
+            self._format(server_properties)
+            for node in self._nodes.values():
+                self._spawn(node)
+            self._admin = AdminClient(
+                {
+                    "bootstrap.servers": self.bootstrap_servers,
+                    "client.id": "kprod-test-harness",
+                    # Found again at once after a restart.
+                    "reconnect.backoff.ms": 20,
+                    "reconnect.backoff.max.ms": 200,
+                    "socket.connection.setup.timeout.ms": 2000,
+                    "allow.auto.create.topics": False,
+                    "log_level": 2,
+                },
+                logger=_log,
+            )
+            self.wait_ready()
+        except BaseException:
+            self.stop()
+            raise
+
+    def __repr__(self) -> str:
+        state = ", ".join(f"{n.number}: {self._state(n)}" for n in self._nodes.values())
+        return f"<KafkaCluster {self.distribution.version} {self.bootstrap_servers} {{{state}}}>"
+
+    def __enter__(self) -> KafkaCluster:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    # -- where it is ---------------------------------------------------------------------------------------------
+
+    @property
+    def bootstrap_servers(self) -> str:
+        """``host:port`` of every node, comma-separated."""
+        return ",".join(self.address(number) for number in self._nodes)
+
+    @property
+    def nodes(self) -> list[int]:
+        """The brokers' numbers (``node.id``)."""
+        return list(self._nodes)
+
+    def address(self, node: int = 1) -> str:
+        """``host:port`` of one broker."""
+        return f"127.0.0.1:{self._nodes[node].port}"
+
+    def pid(self, node: int = 1) -> int:
+        """The process id of a running broker."""
+        process = self._nodes[node].process
+        if process is None:
+            raise ValueError(f"node {node} is not running")
+        return process.pid
+
+    # -- disturbing it -------------------------------------------------------------------------------------------
+
+    def kill(self, node: int = 1) -> None:
+        """SIGKILL a broker and wait until it is gone: nothing is flushed, no leader is moved beforehand."""
+        self._nodes[node].signal(signal.SIGKILL)
+        self._nodes[node].reap()
+
+    def shut_down(self, node: int = 1, timeout: float = 30.0) -> None:
+        """SIGTERM: the broker hands its leaderships over and ends; killed when that takes longer than ``timeout`` s."""
+        process = self._nodes[node].process
+        if process is not None:
+            self.resume(node)
+            self._nodes[node].signal(signal.SIGTERM)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(timeout)
+        self.kill(node)
+
+    def start(self, node: int = 1, *, wait: bool = True) -> None:
+        """Start a broker that is down, on the ports and data it had; with ``wait``, return when it serves again."""
+        if self._nodes[node].running:
+            raise ValueError(f"node {node} is running")
+        self._nodes[node].reap()
+        self._spawn(self._nodes[node])
+        if wait:
+            self.wait_ready()
+
+    def restart(self, node: int = 1) -> None:
+        """:meth:`kill`, then :meth:`start`."""
+        self.kill(node)
+        self.start(node)
+
+    def pause(self, node: int = 1) -> None:
+        """SIGSTOP: the broker keeps its connections and says nothing."""
+        self._nodes[node].signal(signal.SIGSTOP)
+        self._nodes[node].paused = True
+
+    def resume(self, node: int = 1) -> None:
+        """SIGCONT after :meth:`pause`."""
+        self._nodes[node].signal(signal.SIGCONT)
+        self._nodes[node].paused = False
+
+    def heal(self) -> None:
+        """Resume and start whatever a test has paused or killed, so that the next one finds a whole cluster."""
+        hurt = False
+        for node in self._nodes.values():
+            if node.paused:
+                self.resume(node.number)
+                hurt = True
+            if not node.running:
+                self.start(node.number, wait=False)
+                hurt = True
+        if hurt:
+            self.wait_ready()
+
+    def stop(self) -> None:
+        """End all brokers and remove their data; with ``keep_logs``, what they logged stays in :attr:`folder`."""
+        if self._stopped:
+            return
+        self._stopped = True
+        atexit.unregister(self.stop)
+        for node in self._nodes.values():
+            node.signal(signal.SIGKILL)
+        for node in self._nodes.values():
+            node.reap()
+            if self.keep_logs:
+                shutil.rmtree(node.data, ignore_errors=True)
+        if not self.keep_logs:
+            shutil.rmtree(self.folder, ignore_errors=True)
+
+    # -- topics --------------------------------------------------------------------------------------------------
+
+    def create_topic(
+        self,
+        name: str,
+        partitions: int = 1,
+        replication: int = 1,
+        config: Mapping[str, object] | None = None,
+        assignment: list[list[int]] | None = None,
+    ) -> str:
+        """Create a topic, wait until every partition has a leader that all brokers know of, and return its name.
+
+        ``assignment`` gives the replicas of each partition, the preferred leader first, instead of ``partitions``
+        and ``replication``.
+        """
+        options: dict[str, object] = {"config": {k: _property_text(v) for k, v in (config or {}).items()}}
+        if assignment is not None:
+            partitions, options["replica_assignment"] = len(assignment), assignment
+        else:
+            options["replication_factor"] = replication
+        topic = NewTopic(name, num_partitions=partitions, **options)
+        self._admin.create_topics([topic], request_timeout=30.0)[name].result()
+        self._wait_for_partitions(name, partitions)
+        return name
+
+    def delete_topic(self, name: str) -> None:
+        """Delete a topic; one that is not there is no error."""
+        try:
+            self._admin.delete_topics([name], request_timeout=30.0)[name].result()
+        except KafkaException as error:
+            if error.args[0].code() != KafkaError.UNKNOWN_TOPIC_OR_PART:
+                raise
+
+    def add_partitions(self, name: str, total: int) -> None:
+        """Grow a topic to ``total`` partitions and wait until all have leaders."""
+        self._admin.create_partitions([NewPartitions(name, total)], request_timeout=30.0)[name].result()
+        self._wait_for_partitions(name, total)
+
+    def alter_topic(self, name: str, **config: object) -> None:
+        """Set options of a topic (an underscore stands for a dot) and wait until every broker has them."""
+        wanted = {key.replace("_", "."): _property_text(value) for key, value in config.items()}
+        entries = [ConfigEntry(key, value, incremental_operation=AlterConfigOpType.SET) for key, value in wanted.items()]
+        resource = ConfigResource(ResourceType.TOPIC, name, incremental_configs=entries)
+        self._admin.incremental_alter_configs([resource], request_timeout=30.0)[resource].result()
+
+        def applied() -> bool:
+            asked = ConfigResource(ResourceType.TOPIC, name)
+            told = self._admin.describe_configs([asked], request_timeout=10.0)[asked].result()
+            return all(told[key].value == value for key, value in wanted.items())
+
+        wait_until(applied, f"topic {name} to have {wanted}")
+
+    def topics(self) -> dict[str, int]:
+        """All topics and their number of partitions."""
+        return {name: len(topic.partitions) for name, topic in self._metadata().topics.items()}
+
+    def leader(self, topic: str, partition: int = 0) -> int:
+        """The node that leads a partition now, or -1."""
+        return int(self._metadata().topics[topic].partitions[partition].leader)
+
+    def in_sync(self, topic: str, partition: int = 0) -> set[int]:
+        """The nodes that hold all acknowledged records of a partition (its ISR)."""
+        return set(self._metadata().topics[topic].partitions[partition].isrs)
+
+    def log_batches(self, topic: str, partition: int = 0, node: int | None = None) -> list[LogBatch]:
+        """The record batches in a partition's log, from the files of ``node`` (the leader if not given)."""
+        data = self._nodes[self.leader(topic, partition) if node is None else node].data
+        segments = sorted((data / f"{topic}-{partition}").glob("*.log"))
+        command = self.distribution.tool("kafka.tools.DumpLogSegments", "--files", ",".join(map(str, segments)))
+        said = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, timeout=120)
+        if said.returncode:
+            raise BrokerFailed(f"DumpLogSegments failed:\n{said.stdout[-2000:]}{said.stderr[-2000:]}")
+        return [_parse_batch(line) for line in said.stdout.splitlines() if line.startswith("baseOffset:")]
+
+    # -- waiting and logs ----------------------------------------------------------------------------------------
+
+    def wait_ready(self, timeout: float = START_TIMEOUT_S) -> None:
+        """Wait until every broker that was not killed or paused answers ApiVersions and is in the metadata.
+
+        With all of them up, every partition has a leader too.
+
+        Raises:
+            BrokerFailed: that took longer than ``timeout`` seconds, or a broker's process ended.
+        """
+        deadline = time.monotonic() + timeout
+        missing = "any answer"
+        while time.monotonic() < deadline:
+            for node in self._nodes.values():
+                if node.process is not None and not node.running:
+                    raise BrokerFailed(f"node {node.number} ended by itself\n{self.log_tail(node.number)}")
+            missing = self._what_is_missing()
+            if not missing:
+                return
+            time.sleep(0.05)
+        raise BrokerFailed(f"no {missing} within {timeout:g} s\n{self.log_tail()}")
+
+    def log_tail(self, node: int | None = None) -> str:
+        """The end of what the brokers (or one of them) logged."""
+        tails = []
+        for number in self._nodes if node is None else [node]:
+            path = self._nodes[number].log
+            with open(path, "rb") if path.exists() else open(os.devnull, "rb") as log:
+                log.seek(0, os.SEEK_END)
+                log.seek(max(0, log.tell() - _LOG_TAIL_BYTES))
+                tails.append(f"--- node {number} ({path})\n{log.read().decode(errors='replace')}")
+        return "\n".join(tails)
+
+    def _what_is_missing(self) -> str:
+        expected = [node for node in self._nodes.values() if node.running and not node.paused]
+        for node in expected:
+            if not _answers_api_versions(node.port):
+                return f"answer from node {node.number}"
+        try:
+            metadata = self._admin.list_topics(timeout=5.0)
+        except KafkaException as error:
+            return f"metadata ({error.args[0].str()})"
+        if not {node.number for node in expected} <= set(metadata.brokers):
+            return f"more brokers than {sorted(metadata.brokers)} in the metadata"
+        if len(expected) < len(self._nodes):
+            return ""
+        for name, topic in metadata.topics.items():
+            for number, partition in topic.partitions.items():
+                if partition.leader < 0:
+                    return f"leader of {name}-{number}"
+        return ""
+
+    def _wait_for_partitions(self, topic: str, count: int) -> None:
+        # Each broker gets the controller's word in its own time; a client may ask any of them.
+        def told_everywhere() -> bool:
+            for number, node in self._nodes.items():
+                if not node.running or node.paused:
+                    continue
+                found = self._metadata_from(number).topics.get(topic)
+                if found is None or len(found.partitions) != count:
+                    return False
+                if any(partition.leader < 0 for partition in found.partitions.values()):
+                    return False
+            return True
+
+        wait_until(told_everywhere, f"all {count} partitions of {topic} to have leaders")
+
+    def _metadata_from(self, node: int):  # type: ignore[no-untyped-def]
+        # One broker asked by name: a client with a single bootstrap address asks that one first.
+        if len(self._nodes) == 1:
+            return self._metadata()
+        admin = AdminClient({"bootstrap.servers": self.address(node), "log_level": 2}, logger=_log)
+        return admin.list_topics(timeout=10.0)
+
+    def _metadata(self):  # type: ignore[no-untyped-def]
+        # All topics: asking librdkafka's admin client for one by name would create it.
+        return self._admin.list_topics(timeout=15.0)
+
+    # -- processes -----------------------------------------------------------------------------------------------
+
+    def _format(self, overrides: Mapping[str, object]) -> None:
+        properties = self._server_properties()
+        properties.update({name if "." in name else name.replace("_", "."): _property_text(v) for name, v in overrides.items()})
+        cluster_id = "kprod-test-cluster-001"  # 22 characters, the length of a base64 UUID
+        formatting = []
+        for node in self._nodes.values():
+            own = {
+                "node.id": str(node.number),
+                "listeners": f"PLAINTEXT://127.0.0.1:{node.port},CONTROLLER://127.0.0.1:{node.controller_port}",
+                "advertised.listeners": f"PLAINTEXT://127.0.0.1:{node.port}",
+                "log.dirs": str(node.data),
+            }
+            node.properties.write_text("".join(f"{key}={value}\n" for key, value in {**own, **properties}.items()))
+            command = self.distribution.tool(
+                "kafka.tools.StorageTool", "format", "-t", cluster_id, "-c", str(node.properties)
+            )
+            formatting.append(subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT))
+        for process in formatting:
+            said, _ = process.communicate(timeout=START_TIMEOUT_S)
+            if process.returncode:
+                raise BrokerFailed(f"formatting the storage failed:\n{said.decode(errors='replace')}")
+
+    def _server_properties(self) -> dict[str, str]:
+        replicas = min(3, len(self._nodes))
+        in_sync = max(1, replicas - 1)
+        voters = ",".join(f"{n.number}@127.0.0.1:{n.controller_port}" for n in self._nodes.values())
+        return {
+            "process.roles": "broker,controller",
+            "controller.quorum.voters": voters,
+            "controller.listener.names": "CONTROLLER",
+            "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
+            "inter.broker.listener.name": "PLAINTEXT",
+            "num.network.threads": "2",
+            "num.io.threads": "4",
+            "background.threads": "2",
+            "num.partitions": "1",
+            "default.replication.factor": str(replicas),
+            "offsets.topic.replication.factor": str(replicas),
+            "offsets.topic.num.partitions": "1",
+            "transaction.state.log.replication.factor": str(replicas),
+            "transaction.state.log.min.isr": str(in_sync),
+            "transaction.state.log.num.partitions": "2",
+            "group.initial.rebalance.delay.ms": "0",
+            # A killed broker is noticed, and its partitions led by others, within about three seconds.
+            "broker.session.timeout.ms": "3000",
+            "broker.heartbeat.interval.ms": "500",
+            "controller.quorum.election.timeout.ms": "500",
+            "controller.quorum.election.backoff.max.ms": "500",
+            "controller.quorum.fetch.timeout.ms": "1500",
+            "replica.lag.time.max.ms": "5000",
+            # Preallocated index files (10 MiB each by default) of many small topics would fill the disk.
+            "log.index.size.max.bytes": "1048576",
+        }
+
+    def _spawn(self, node: _Node) -> None:
+        command = self.distribution.command("kafka.Kafka", str(node.properties), heap_mb=self._heap_mb)
+        with open(node.log, "ab") as log:
+            # A session of its own: a Ctrl-C ends the test run, which ends the brokers in its own order.
+            node.process = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, start_new_session=True, cwd=node.folder
+            )
+        reaper.watch(node.process.pid)
+
+    def _state(self, node: _Node) -> str:
+        return "down" if not node.running else "paused" if node.paused else "up"
+
+
+def _free_ports() -> Iterator[int]:
+    tried = random.sample(_PORTS, len(_PORTS))
+    for port in tried:
+        with socket.socket() as probe:
+            # As the broker will: connections of an earlier broker in TIME_WAIT do not count.
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+        yield port
+
+
+def _answers_api_versions(port: int) -> bool:
+    # ApiVersions v0 (key 18), correlation id 7, null client id: the one request every broker answers.
+    request = b"\x00\x00\x00\x0a" + b"\x00\x12\x00\x00" + b"\x00\x00\x00\x07" + b"\xff\xff"
+    try:
+        with socket.create_connection(("127.0.0.1", port), timeout=2.0) as connection:
+            connection.sendall(request)
+            answer = b""
+            while len(answer) < 10:
+                more = connection.recv(64)
+                if not more:
+                    return False
+                answer += more
+    except OSError:
+        return False
+    # After the length: the correlation id, then error code 0.
+    return answer[4:10] == b"\x00\x00\x00\x07\x00\x00"
+
+
+def _property_text(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _parse_batch(line: str) -> LogBatch:
+    told = dict(re.findall(r"(\w+): (\S+)", line))
+    return LogBatch(
+        base_offset=int(told["baseOffset"]),
+        last_offset=int(told["lastOffset"]),
+        count=int(told["count"]),
+        base_sequence=int(told["baseSequence"]),
+        last_sequence=int(told["lastSequence"]),
+        producer_id=int(told["producerId"]),
+        producer_epoch=int(told["producerEpoch"]),
+        is_transactional=told["isTransactional"] == "true",
+        create_time=int(told.get("CreateTime", told.get("LogAppendTime", -1))),
+        size=int(told["size"]),
+        magic=int(told["magic"]),
+        compression=told["compresscodec"].lower(),
+        is_valid=told["isvalid"] == "true",
+    )
