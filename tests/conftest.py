@@ -1,10 +1,11 @@
 """Fixtures of all tests: real Apache Kafka, started when the first test asks for it.
 
-``kafka``     one node, ``kafka3`` three nodes; a :class:`tests.kafka.cluster.KafkaCluster` for the whole session.
-              After each test whatever it killed or paused is up again.
+``kafka``     one node, ``kafka3`` three nodes; a :class:`tests.kafka.cluster.KafkaCluster` for the whole
+              session. After each test whatever it killed or paused is up again.
 ``topic``     makes topics with names of their own, on the one-node cluster; ``topic3`` on the three nodes.
 
-Without Java or Maven the tests that need Kafka are skipped and say why; with ``KPROD_REQUIRE_KAFKA=1`` they fail.
+Without Java or Maven the tests that need Kafka are skipped and say why; with ``KPROD_REQUIRE_KAFKA=1`` they
+fail.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ _running: dict[str, KafkaCluster] = {}
 
 
 class TopicFactory:
-    """Creates topics whose names no other test has; called with what :meth:`KafkaCluster.create_topic` takes."""
+    """Creates topics whose names no other test has; takes what :meth:`KafkaCluster.create_topic` takes."""
 
     def __init__(self, cluster: KafkaCluster, test: str, replication: int) -> None:
         self._cluster = cluster
@@ -50,7 +51,7 @@ class TopicFactory:
         return self._cluster.create_topic(self.name(), partitions, replicas, config, assignment)
 
 
-def _cluster(name: str, nodes: int, **server_properties: object) -> Iterator[KafkaCluster]:
+def _cluster(name: str, nodes: int, **server_properties: Any) -> Iterator[KafkaCluster]:
     try:
         distribution = ensure_distribution()
     except KafkaUnavailable as error:

@@ -1,7 +1,7 @@
 """Clusters of real Apache Kafka brokers, started and disturbed by tests.
 
-Every node is a broker and a KRaft controller on the loopback interface, with ports, data and logs of its own that
-stay the same over ``kill`` and ``start``.
+Every node is a broker and a KRaft controller on the loopback interface, with ports, data and logs of its own
+that stay the same over ``kill`` and ``start``.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import (
@@ -39,8 +39,8 @@ from tests.kafka.distribution import KafkaDistribution, ensure_distribution
 T = TypeVar("T")
 
 START_TIMEOUT_S = 90.0
-# From here to Linux's first ephemeral port (32768): an outgoing connection of some process can never be given the
-# port of a broker that is down for a moment.
+# From here to Linux's first ephemeral port (32768): an outgoing connection of some process can never be given
+# the port of a broker that is down for a moment.
 _PORTS = range(20000, 32768)
 _LOG_TAIL_BYTES = 16_384
 # The admin client complains about every broker that a test has killed.
@@ -50,7 +50,7 @@ _log.propagate = False
 
 
 class BrokerFailed(Exception):
-    """A broker did not start, or a condition did not come true; the text ends with what the brokers logged."""
+    """A broker or one of Kafka's tools did not do its work; the text ends with what it logged."""
 
 
 class LogBatch(NamedTuple):
@@ -58,7 +58,7 @@ class LogBatch(NamedTuple):
 
     base_offset: int
     last_offset: int
-    count: int
+    records: int
     base_sequence: int
     last_sequence: int
     producer_id: int
@@ -126,8 +126,8 @@ class KafkaCluster:
         nodes: how many. One and three are what the tests use.
         heap_mb: heap of each broker in MiB.
         distribution: which Kafka; fetched when not given.
-        server_properties: more broker options, such as ``auto_create_topics_enable=False``; an underscore stands
-            for a dot, and names with a dot are taken as they are.
+        server_properties: more broker options, such as ``auto_create_topics_enable=False``; an underscore
+            stands for a dot, and names with a dot are taken as they are.
 
     The constructor returns when every broker answers and is in the cluster's metadata.
 
@@ -184,7 +184,7 @@ class KafkaCluster:
     def __exit__(self, *_: object) -> None:
         self.stop()
 
-    # -- where it is ---------------------------------------------------------------------------------------------
+    # -- where it is -----------------------------------------------------------------------------------------
 
     @property
     def bootstrap_servers(self) -> str:
@@ -207,7 +207,7 @@ class KafkaCluster:
             raise ValueError(f"node {node} is not running")
         return process.pid
 
-    # -- disturbing it -------------------------------------------------------------------------------------------
+    # -- disturbing it ---------------------------------------------------------------------------------------
 
     def kill(self, node: int = 1) -> None:
         """SIGKILL a broker and wait until it is gone: nothing is flushed, no leader is moved beforehand."""
@@ -215,7 +215,7 @@ class KafkaCluster:
         self._nodes[node].reap()
 
     def shut_down(self, node: int = 1, timeout: float = 30.0) -> None:
-        """SIGTERM: the broker hands its leaderships over and ends; killed when that takes longer than ``timeout`` s."""
+        """SIGTERM: the broker hands its leaderships over and ends; killed if it did not in ``timeout`` s."""
         process = self._nodes[node].process
         if process is not None:
             self.resume(node)
@@ -225,7 +225,7 @@ class KafkaCluster:
         self.kill(node)
 
     def start(self, node: int = 1, *, wait: bool = True) -> None:
-        """Start a broker that is down, on the ports and data it had; with ``wait``, return when it serves again."""
+        """Start a broker that is down, on the ports and data it had; with ``wait`` until it serves again."""
         if self._nodes[node].running:
             raise ValueError(f"node {node} is running")
         self._nodes[node].reap()
@@ -249,7 +249,7 @@ class KafkaCluster:
         self._nodes[node].paused = False
 
     def heal(self) -> None:
-        """Resume and start whatever a test has paused or killed, so that the next one finds a whole cluster."""
+        """Resume and start whatever a test has paused or killed: the next one finds a whole cluster."""
         hurt = False
         for node in self._nodes.values():
             if node.paused:
@@ -262,7 +262,7 @@ class KafkaCluster:
             self.wait_ready()
 
     def stop(self) -> None:
-        """End all brokers and remove their data; with ``keep_logs``, what they logged stays in :attr:`folder`."""
+        """End all brokers and remove their data; with ``keep_logs`` their logs stay in :attr:`folder`."""
         if self._stopped:
             return
         self._stopped = True
@@ -276,7 +276,7 @@ class KafkaCluster:
         if not self.keep_logs:
             shutil.rmtree(self.folder, ignore_errors=True)
 
-    # -- topics --------------------------------------------------------------------------------------------------
+    # -- topics ----------------------------------------------------------------------------------------------
 
     def create_topic(
         self,
@@ -286,12 +286,12 @@ class KafkaCluster:
         config: Mapping[str, object] | None = None,
         assignment: list[list[int]] | None = None,
     ) -> str:
-        """Create a topic, wait until every partition has a leader that all brokers know of, and return its name.
+        """Create a topic, wait until all brokers know the leader of every partition, and return its name.
 
-        ``assignment`` gives the replicas of each partition, the preferred leader first, instead of ``partitions``
-        and ``replication``.
+        ``assignment`` gives the replicas of each partition, the preferred leader first, instead of
+        ``partitions`` and ``replication``.
         """
-        options: dict[str, object] = {"config": {k: _property_text(v) for k, v in (config or {}).items()}}
+        options: dict[str, Any] = {"config": {k: _property_text(v) for k, v in (config or {}).items()}}
         if assignment is not None:
             partitions, options["replica_assignment"] = len(assignment), assignment
         else:
@@ -317,7 +317,10 @@ class KafkaCluster:
     def alter_topic(self, name: str, **config: object) -> None:
         """Set options of a topic (an underscore stands for a dot) and wait until every broker has them."""
         wanted = {key.replace("_", "."): _property_text(value) for key, value in config.items()}
-        entries = [ConfigEntry(key, value, incremental_operation=AlterConfigOpType.SET) for key, value in wanted.items()]
+        entries = [
+            ConfigEntry(key, value, incremental_operation=AlterConfigOpType.SET)
+            for key, value in wanted.items()
+        ]
         resource = ConfigResource(ResourceType.TOPIC, name, incremental_configs=entries)
         self._admin.incremental_alter_configs([resource], request_timeout=30.0)[resource].result()
 
@@ -344,13 +347,17 @@ class KafkaCluster:
         """The record batches in a partition's log, from the files of ``node`` (the leader if not given)."""
         data = self._nodes[self.leader(topic, partition) if node is None else node].data
         segments = sorted((data / f"{topic}-{partition}").glob("*.log"))
-        command = self.distribution.tool("kafka.tools.DumpLogSegments", "--files", ",".join(map(str, segments)))
-        said = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, timeout=120)
+        command = self.distribution.tool(
+            "kafka.tools.DumpLogSegments", "--files", ",".join(map(str, segments))
+        )
+        said = subprocess.run(
+            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, timeout=120
+        )
         if said.returncode:
             raise BrokerFailed(f"DumpLogSegments failed:\n{said.stdout[-2000:]}{said.stderr[-2000:]}")
         return [_parse_batch(line) for line in said.stdout.splitlines() if line.startswith("baseOffset:")]
 
-    # -- waiting and logs ----------------------------------------------------------------------------------------
+    # -- waiting and logs ------------------------------------------------------------------------------------
 
     def wait_ready(self, timeout: float = START_TIMEOUT_S) -> None:
         """Wait until every broker that was not killed or paused answers ApiVersions and is in the metadata.
@@ -417,22 +424,27 @@ class KafkaCluster:
 
         wait_until(told_everywhere, f"all {count} partitions of {topic} to have leaders")
 
-    def _metadata_from(self, node: int):  # type: ignore[no-untyped-def]
+    def _metadata_from(self, node: int) -> Any:
         # One broker asked by name: a client with a single bootstrap address asks that one first.
         if len(self._nodes) == 1:
             return self._metadata()
         admin = AdminClient({"bootstrap.servers": self.address(node), "log_level": 2}, logger=_log)
         return admin.list_topics(timeout=10.0)
 
-    def _metadata(self):  # type: ignore[no-untyped-def]
+    def _metadata(self) -> Any:
         # All topics: asking librdkafka's admin client for one by name would create it.
         return self._admin.list_topics(timeout=15.0)
 
-    # -- processes -----------------------------------------------------------------------------------------------
+    # -- processes -------------------------------------------------------------------------------------------
 
     def _format(self, overrides: Mapping[str, object]) -> None:
         properties = self._server_properties()
-        properties.update({name if "." in name else name.replace("_", "."): _property_text(v) for name, v in overrides.items()})
+        properties.update(
+            {
+                name if "." in name else name.replace("_", "."): _property_text(v)
+                for name, v in overrides.items()
+            }
+        )
         cluster_id = "kprod-test-cluster-001"  # 22 characters, the length of a base64 UUID
         formatting = []
         for node in self._nodes.values():
@@ -442,11 +454,17 @@ class KafkaCluster:
                 "advertised.listeners": f"PLAINTEXT://127.0.0.1:{node.port}",
                 "log.dirs": str(node.data),
             }
-            node.properties.write_text("".join(f"{key}={value}\n" for key, value in {**own, **properties}.items()))
+            node.properties.write_text(
+                "".join(f"{key}={value}\n" for key, value in {**own, **properties}.items())
+            )
             command = self.distribution.tool(
                 "kafka.tools.StorageTool", "format", "-t", cluster_id, "-c", str(node.properties)
             )
-            formatting.append(subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT))
+            formatting.append(
+                subprocess.Popen(
+                    command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+                )
+            )
         for process in formatting:
             said, _ = process.communicate(timeout=START_TIMEOUT_S)
             if process.returncode:
@@ -489,7 +507,12 @@ class KafkaCluster:
         with open(node.log, "ab") as log:
             # A session of its own: a Ctrl-C ends the test run, which ends the brokers in its own order.
             node.process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, start_new_session=True, cwd=node.folder
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                cwd=node.folder,
             )
         reaper.watch(node.process.pid)
 
@@ -537,13 +560,13 @@ def _parse_batch(line: str) -> LogBatch:
     return LogBatch(
         base_offset=int(told["baseOffset"]),
         last_offset=int(told["lastOffset"]),
-        count=int(told["count"]),
+        records=int(told["count"]),
         base_sequence=int(told["baseSequence"]),
         last_sequence=int(told["lastSequence"]),
         producer_id=int(told["producerId"]),
         producer_epoch=int(told["producerEpoch"]),
         is_transactional=told["isTransactional"] == "true",
-        create_time=int(told.get("CreateTime", told.get("LogAppendTime", -1))),
+        create_time=int(told.get("CreateTime") or told["LogAppendTime"]),
         size=int(told["size"]),
         magic=int(told["magic"]),
         compression=told["compresscodec"].lower(),

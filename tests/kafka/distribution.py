@@ -36,7 +36,9 @@ class KafkaDistribution:
     libs: Path
     java: str
 
-    def command(self, main_class: str, *arguments: str, heap_mb: int, jvm_options: Sequence[str] = ()) -> list[str]:
+    def command(
+        self, main_class: str, *arguments: str, heap_mb: int, jvm_options: Sequence[str] = ()
+    ) -> list[str]:
         """The command line of one of Kafka's Java programs, with ``heap_mb`` MiB of heap at most."""
         return [
             self.java,
@@ -70,7 +72,9 @@ def ensure_distribution(version: str | None = None) -> KafkaDistribution:
     """
     version = version or os.environ.get("KPROD_TEST_KAFKA_VERSION") or DEFAULT_VERSION
     if not re.fullmatch(r"\d+\.\d+\.\d+[\w.-]*", version):
-        raise KafkaUnavailable(f"KPROD_TEST_KAFKA_VERSION={version!r} is not a version of Apache Kafka like {DEFAULT_VERSION}")
+        raise KafkaUnavailable(
+            f"KPROD_TEST_KAFKA_VERSION={version!r} is not a version of Apache Kafka like {DEFAULT_VERSION}"
+        )
     java = _find_java()
     home = Path(os.environ.get("KPROD_KAFKA_HOME") or _CHECKOUT / ".kafka") / version
     libs = home / "libs"
@@ -106,11 +110,21 @@ def _fetch(version: str, libs: Path) -> None:
     with tempfile.TemporaryDirectory(dir=libs.parent, prefix="fetch-") as scratch:
         pom = Path(scratch, "pom.xml")
         shutil.copy(_POM, pom)
-        command = [maven, "-q", "-B", "-f", str(pom), f"-Dkafka.version={version}",
-                   "dependency:copy-dependencies", f"-DoutputDirectory={Path(scratch, 'libs')}"]
+        command = [
+            maven,
+            "-q",
+            "-B",
+            "-f",
+            str(pom),
+            f"-Dkafka.version={version}",
+            "dependency:copy-dependencies",
+            f"-DoutputDirectory={Path(scratch, 'libs')}",
+        ]
         said = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
         if said.returncode:
-            raise KafkaUnavailable(f"Maven could not fetch Apache Kafka {version}:\n{(said.stdout + said.stderr).strip()[-4000:]}")
+            raise KafkaUnavailable(
+                f"Maven could not fetch Kafka {version}:\n{(said.stdout + said.stderr).strip()[-4000:]}"
+            )
         try:
             Path(scratch, "libs").rename(libs)
         except OSError:

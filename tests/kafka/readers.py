@@ -1,7 +1,7 @@
 """What is in a topic, as clients that are independent of kprod read it.
 
-Three of them: librdkafka (confluent-kafka), kafka-python, and Apache Kafka's own Java console consumer. Each gives
-the same plain :class:`ConsumedRecord`, so what they say can be compared with ``==``.
+Three of them: librdkafka (confluent-kafka), kafka-python, and Apache Kafka's own Java console consumer. Each
+gives the same plain :class:`ConsumedRecord`, so what they say can be compared with ``==``.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from typing import Any, NamedTuple
 
 import kafka as kafka_python
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, TopicPartition
-from kafka.consumer.subscription_state import ConsumerRebalanceListener  # noqa: F401  (fails early on another `kafka`)
 
 from tests.kafka.distribution import KafkaDistribution
 
@@ -24,7 +23,7 @@ LOG_APPEND_TIME = 1
 
 
 class ConsumedRecord(NamedTuple):
-    """A record as a consumer got it. ``timestamp`` in ms; ``timestamp_type`` 0 CreateTime, 1 LogAppendTime."""
+    """A record as a consumer got it; ``timestamp`` in ms, ``timestamp_type`` as in the batch attributes."""
 
     partition: int
     offset: int
@@ -36,29 +35,36 @@ class ConsumedRecord(NamedTuple):
 
 
 def stream_confluent(
-    bootstrap_servers: str, topic: str, *, expect: int | None = None, isolation: str = "read_uncommitted", timeout: float = 60.0
+    bootstrap_servers: str,
+    topic: str,
+    *,
+    expect: int | None = None,
+    isolation: str = "read_uncommitted",
+    timeout: float = 60.0,
 ) -> Iterator[list[Message]]:
     """All of a topic from its beginning, as lists of confluent-kafka's messages, for streams of millions.
 
-    Ends when every partition's end was reached; with ``expect``, not before that many records were seen, unless
-    ``timeout`` seconds pass without a record (needed where the broker answers before a record can be read: acks 0
-    and 1). CRCs are checked.
+    Ends when every partition's end was reached; with ``expect``, not before that many records were seen,
+    unless ``timeout`` seconds pass without a record (needed where the broker answers before a record can be read:
+    acks 0 and 1). CRCs are checked.
 
     Raises:
         TimeoutError: a partition's end was not reached within ``timeout`` seconds of silence.
         KafkaException: the client failed; a CRC that does not match is such a failure.
     """
-    consumer = Consumer({
-        "bootstrap.servers": bootstrap_servers,
-        "group.id": "independent-reader",
-        "enable.auto.commit": False,
-        "enable.partition.eof": True,
-        "check.crcs": True,
-        "isolation.level": isolation,
-        "fetch.wait.max.ms": 20,
-        "fetch.error.backoff.ms": 20,
-        "log_level": 2,
-    })
+    consumer = Consumer(
+        {
+            "bootstrap.servers": bootstrap_servers,
+            "group.id": "independent-reader",
+            "enable.auto.commit": False,
+            "enable.partition.eof": True,
+            "check.crcs": True,
+            "isolation.level": isolation,
+            "fetch.wait.max.ms": 20,
+            "fetch.error.backoff.ms": 20,
+            "log_level": 2,
+        }
+    )
     try:
         partitions = consumer.list_topics(topic, timeout=30).topics[topic].partitions
         if not partitions:
@@ -85,13 +91,20 @@ def stream_confluent(
             elif time.monotonic() - silent_since > timeout:
                 if len(at_end) == len(partitions):
                     return
-                raise TimeoutError(f"{topic}: ends of partitions {sorted(set(partitions) - at_end)} not reached in {timeout:g} s")
+                raise TimeoutError(
+                    f"{topic}: ends of partitions {sorted(set(partitions) - at_end)} not seen in {timeout:g} s"
+                )
     finally:
         consumer.close()
 
 
 def read_confluent(
-    bootstrap_servers: str, topic: str, *, expect: int | None = None, isolation: str = "read_uncommitted", timeout: float = 15.0
+    bootstrap_servers: str,
+    topic: str,
+    *,
+    expect: int | None = None,
+    isolation: str = "read_uncommitted",
+    timeout: float = 15.0,
 ) -> list[ConsumedRecord]:
     """All of a topic by librdkafka, by partition and offset; the arguments are :func:`stream_confluent`'s."""
     messages = stream_confluent(bootstrap_servers, topic, expect=expect, isolation=isolation, timeout=timeout)
@@ -99,7 +112,7 @@ def read_confluent(
 
 
 def read_kafka_python(bootstrap_servers: str, topic: str, *, timeout: float = 30.0) -> list[ConsumedRecord]:
-    """All of a topic by kafka-python, by partition and offset, up to the ends it has at the start. CRCs are checked.
+    """All of a topic by kafka-python, by partition and offset, up to the ends it has now. CRCs are checked.
 
     Raises:
         TimeoutError: the ends were not reached within ``timeout`` seconds.
@@ -124,10 +137,14 @@ def read_kafka_python(bootstrap_servers: str, topic: str, *, timeout: float = 30
         deadline = time.monotonic() + timeout
         while any(consumer.position(partition) < ends[partition] for partition in partitions):
             if time.monotonic() > deadline:
-                raise TimeoutError(f"{topic}: kafka-python got {len(records)} records in {timeout:g} s, not up to {ends}")
+                raise TimeoutError(
+                    f"{topic}: kafka-python got {len(records)} records in {timeout:g} s, not up to {ends}"
+                )
             for batch in consumer.poll(timeout_ms=250, max_records=10_000).values():
                 records += [
-                    ConsumedRecord(r.partition, r.offset, r.key, r.value, tuple(r.headers), r.timestamp, r.timestamp_type)
+                    ConsumedRecord(
+                        r.partition, r.offset, r.key, r.value, tuple(r.headers), r.timestamp, r.timestamp_type
+                    )
                     for r in batch
                 ]
         return sorted(records, key=_place)
@@ -140,32 +157,53 @@ def read_java(
 ) -> list[ConsumedRecord]:
     """``count`` records of a topic by Apache Kafka's console consumer, by partition and offset.
 
-    Fewer come back when no more are there. Keys, values and header values may hold any bytes; header keys must not
-    hold a colon, which the console consumer prints after them.
+    Fewer come back when no more are there. Keys, values and header values may hold any bytes; header keys
+    must not hold a colon, which the console consumer prints after them.
 
     Raises:
         RuntimeError: the console consumer failed.
     """
     # What is printed between fields cannot be in them: it is made up for this one call.
-    field, line, header, null = (f"<{name}-{secrets.token_hex(12)}>" for name in ("field", "line", "header", "null"))
+    field, line, header, null = (
+        f"<{name}-{secrets.token_hex(12)}>" for name in ("field", "line", "header", "null")
+    )
     options = {
-        "print.timestamp": "true", "print.partition": "true", "print.offset": "true",
-        "print.headers": "true", "print.key": "true", "print.value": "true",
-        "key.separator": field, "line.separator": line, "headers.separator": header, "null.literal": null,
+        "print.timestamp": "true",
+        "print.partition": "true",
+        "print.offset": "true",
+        "print.headers": "true",
+        "print.key": "true",
+        "print.value": "true",
+        "key.separator": field,
+        "line.separator": line,
+        "headers.separator": header,
+        "null.literal": null,
     }
     command = distribution.tool(
         "org.apache.kafka.tools.consumer.ConsoleConsumer",
-        "--bootstrap-server", bootstrap_servers, "--topic", topic, "--from-beginning",
-        "--max-messages", str(count), "--timeout-ms", str(int(timeout * 1000)),
-        "--group", f"java-reader-{secrets.token_hex(6)}",
+        "--bootstrap-server",
+        bootstrap_servers,
+        "--topic",
+        topic,
+        "--from-beginning",
+        "--max-messages",
+        str(count),
+        "--timeout-ms",
+        str(int(timeout * 1000)),
+        "--group",
+        f"java-reader-{secrets.token_hex(6)}",
         *(word for name, value in options.items() for word in ("--property", f"{name}={value}")),
     )
-    said = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False, timeout=timeout + 30)
+    said = subprocess.run(
+        command, stdin=subprocess.DEVNULL, capture_output=True, check=False, timeout=timeout + 30
+    )
     if said.returncode and b"TimeoutException" not in said.stdout + said.stderr:
         raise RuntimeError(f"the console consumer failed:\n{said.stderr.decode(errors='replace')[-4000:]}")
     # What it logs goes to the same standard output, between the records, a line each.
     lines = said.stdout.split(line.encode())[:-1]
-    return sorted((_from_java(text.split(field.encode()), header.encode(), null.encode()) for text in lines), key=_place)
+    return sorted(
+        (_from_java(text.split(field.encode()), header.encode(), null.encode()) for text in lines), key=_place
+    )
 
 
 def _place(record: ConsumedRecord) -> tuple[int, int]:
@@ -177,7 +215,13 @@ def _from_confluent(message: Message) -> ConsumedRecord:
     # librdkafka counts from "not available": 1 CreateTime, 2 LogAppendTime.
     headers = tuple((name, value) for name, value in message.headers() or ())
     return ConsumedRecord(
-        message.partition(), message.offset(), message.key(), message.value(), headers, timestamp, timestamp_type - 1  # type: ignore[arg-type]
+        message.partition(),
+        message.offset(),
+        message.key(),
+        message.value(),
+        headers,
+        timestamp,
+        timestamp_type - 1,
     )
 
 

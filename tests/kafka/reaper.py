@@ -1,8 +1,8 @@
 """No process outlives the test run that started it, even one that is killed.
 
-A child of its own reads the process groups to watch over from a pipe. When the pipe ends, because the test run
-ended in whatever way, it kills the groups that are still registered. (Linux's PR_SET_PDEATHSIG would do so when
-the starting *thread* ends, which is wrong for brokers restarted from a test's thread, and other systems lack it.)
+A child of its own reads the process groups to watch over from a pipe. When the pipe ends, because the test
+run ended in whatever way, it kills the groups that are still registered. (Linux's PR_SET_PDEATHSIG would do
+so when the starting *thread* ends, which is wrong for brokers restarted from a test's thread.)
 """
 
 from __future__ import annotations
@@ -33,7 +33,10 @@ def _say(line: str) -> None:
         if _watcher is None:
             # A session of its own: a Ctrl-C in the terminal must not reach it before it has done its work.
             _watcher = subprocess.Popen(
-                [sys.executable, "-S", __file__], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, start_new_session=True
+                [sys.executable, "-S", __file__],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.DEVNULL,
+                start_new_session=True,
             )
         assert _watcher.stdin is not None
         _watcher.stdin.write(line.encode())
