@@ -1,0 +1,68 @@
+"""All described APIs by their key."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from kprod.protocol.add_offsets_to_txn import ADD_OFFSETS_TO_TXN
+from kprod.protocol.add_partitions_to_txn import ADD_PARTITIONS_TO_TXN
+from kprod.protocol.api_versions import API_VERSIONS
+from kprod.protocol.create_partitions import CREATE_PARTITIONS
+from kprod.protocol.create_topics import CREATE_TOPICS
+from kprod.protocol.delete_topics import DELETE_TOPICS
+from kprod.protocol.describe_cluster import DESCRIBE_CLUSTER
+from kprod.protocol.describe_configs import DESCRIBE_CONFIGS
+from kprod.protocol.end_txn import END_TXN
+from kprod.protocol.fetch import FETCH
+from kprod.protocol.find_coordinator import FIND_COORDINATOR
+from kprod.protocol.get_telemetry_subscriptions import GET_TELEMETRY_SUBSCRIPTIONS
+from kprod.protocol.heartbeat import HEARTBEAT
+from kprod.protocol.init_producer_id import INIT_PRODUCER_ID
+from kprod.protocol.join_group import JOIN_GROUP
+from kprod.protocol.leave_group import LEAVE_GROUP
+from kprod.protocol.list_offsets import LIST_OFFSETS
+from kprod.protocol.metadata import METADATA
+from kprod.protocol.offset_commit import OFFSET_COMMIT
+from kprod.protocol.offset_fetch import OFFSET_FETCH
+from kprod.protocol.offset_for_leader_epoch import OFFSET_FOR_LEADER_EPOCH
+from kprod.protocol.produce import PRODUCE
+from kprod.protocol.push_telemetry import PUSH_TELEMETRY
+from kprod.protocol.sasl_authenticate import SASL_AUTHENTICATE
+from kprod.protocol.sasl_handshake import SASL_HANDSHAKE
+from kprod.protocol.schema import Api
+from kprod.protocol.sync_group import SYNC_GROUP
+from kprod.protocol.txn_offset_commit import TXN_OFFSET_COMMIT
+
+APIS: Final[dict[int, Api]] = {
+    api.key: api
+    for api in (
+        ADD_OFFSETS_TO_TXN,
+        ADD_PARTITIONS_TO_TXN,
+        API_VERSIONS,
+        CREATE_PARTITIONS,
+        CREATE_TOPICS,
+        DELETE_TOPICS,
+        DESCRIBE_CLUSTER,
+        DESCRIBE_CONFIGS,
+        END_TXN,
+        FETCH,
+        FIND_COORDINATOR,
+        GET_TELEMETRY_SUBSCRIPTIONS,
+        HEARTBEAT,
+        INIT_PRODUCER_ID,
+        JOIN_GROUP,
+        LEAVE_GROUP,
+        LIST_OFFSETS,
+        METADATA,
+        OFFSET_COMMIT,
+        OFFSET_FETCH,
+        OFFSET_FOR_LEADER_EPOCH,
+        PRODUCE,
+        PUSH_TELEMETRY,
+        SASL_AUTHENTICATE,
+        SASL_HANDSHAKE,
+        SYNC_GROUP,
+        TXN_OFFSET_COMMIT,
+    )
+}
+"""Every :class:`Api` of this package, by API key."""
