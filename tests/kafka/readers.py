@@ -45,8 +45,8 @@ def stream_confluent(
     """All of a topic from its beginning, as lists of confluent-kafka's messages, for streams of millions.
 
     Ends when every partition's end was reached; with ``expect``, not before that many records were seen,
-    unless ``timeout`` seconds pass without a record (needed where the broker answers before a record can be read:
-    acks 0 and 1). CRCs are checked.
+    unless ``timeout`` seconds pass without a record (needed where the broker answers before a record can be
+    read: acks 0 and 1). CRCs are checked.
 
     Raises:
         TimeoutError: a partition's end was not reached within ``timeout`` seconds of silence.
@@ -91,9 +91,8 @@ def stream_confluent(
             elif time.monotonic() - silent_since > timeout:
                 if len(at_end) == len(partitions):
                     return
-                raise TimeoutError(
-                    f"{topic}: ends of partitions {sorted(set(partitions) - at_end)} not seen in {timeout:g} s"
-                )
+                missing = sorted(set(partitions) - at_end)
+                raise TimeoutError(f"{topic}: ends of partitions {missing} not seen in {timeout:g} s")
     finally:
         consumer.close()
 
