@@ -14,7 +14,7 @@ TXN_OFFSET_COMMIT = Api(
         Field('group_id', 'string'),
         Field('producer_id', 'int64'),
         Field('producer_epoch', 'int16'),
-        Field('generation_id_or_member_epoch', 'int32', versions='3+', default=-1),
+        Field('generation_id', 'int32', versions='3+', default=-1),
         Field('member_id', 'string', versions='3+', default=''),
         Field('group_instance_id', 'string', versions='3+', nullable='3+', default=None),
         Field(
