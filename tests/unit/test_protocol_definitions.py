@@ -1,6 +1,6 @@
 """The schemas are Kafka's: compared field by field with the message definitions that kafka-python ships.
 
-kafka-python 3 carries Apache Kafka's own message definitions (JSON), and encodes from them. So it is an oracle
+kafka-python 3 carries the message definitions (JSON) of Apache Kafka and encodes from them, so it is an oracle
 that shares nothing with our schemas. It does not know the telemetry messages (KIP-714).
 """
 
