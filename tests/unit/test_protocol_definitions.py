@@ -1,7 +1,7 @@
 """The schemas are Kafka's: compared field by field with the message definitions that kafka-python ships.
 
-kafka-python 3 carries the message definitions (JSON) of Apache Kafka and encodes from them, so it is an oracle
-that shares nothing with our schemas. It does not know the telemetry messages (KIP-714).
+kafka-python 3 carries the message definitions (JSON) of Apache Kafka and encodes from them: an oracle that
+shares nothing with our schemas. It does not know the telemetry messages (KIP-714).
 """
 
 from __future__ import annotations
