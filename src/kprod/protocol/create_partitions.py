@@ -6,35 +6,35 @@ from kprod.protocol.schema import Api, Array, Field
 
 CREATE_PARTITIONS = Api(
     key=37,
-    name='CreatePartitions',
+    name="CreatePartitions",
     versions=(0, 3),
     flexible=2,
     request=[
         Field(
-            'topics',
+            "topics",
             Array(
-                Field('name', 'string'),
-                Field('count', 'int32'),
+                Field("name", "string"),
+                Field("count", "int32"),
                 Field(
-                    'assignments',
+                    "assignments",
                     Array(
-                        Field('broker_ids', Array('int32')),
+                        Field("broker_ids", Array("int32")),
                     ),
-                    nullable='0+',
+                    nullable="0+",
                 ),
             ),
         ),
-        Field('timeout_ms', 'int32'),
-        Field('validate_only', 'bool'),
+        Field("timeout_ms", "int32"),
+        Field("validate_only", "bool"),
     ],
     response=[
-        Field('throttle_time_ms', 'int32', default=0),
+        Field("throttle_time_ms", "int32", default=0),
         Field(
-            'results',
+            "results",
             Array(
-                Field('name', 'string'),
-                Field('error_code', 'int16'),
-                Field('error_message', 'string', nullable='0+', default=None),
+                Field("name", "string"),
+                Field("error_code", "int16"),
+                Field("error_message", "string", nullable="0+", default=None),
             ),
         ),
     ],

@@ -20,11 +20,11 @@ MAX_ARRAY_ELEMENTS = 1_000_000
 MAX_TAGGED_FIELDS = 10_000
 """Most tagged fields accepted in one struct; the Java client of Kafka 4.4 has the same limit."""
 
-_INT16 = struct.Struct('>h')
-_INT32 = struct.Struct('>i')
-_INT64 = struct.Struct('>q')
-_UINT16 = struct.Struct('>H')
-_FLOAT64 = struct.Struct('>d')
+_INT16 = struct.Struct(">h")
+_INT32 = struct.Struct(">i")
+_INT64 = struct.Struct(">q")
+_UINT16 = struct.Struct(">H")
+_FLOAT64 = struct.Struct(">d")
 
 
 class ProtocolError(Exception):
@@ -46,7 +46,7 @@ class Cursor:
     value.
     """
 
-    __slots__ = ('data', 'end', 'pos')
+    __slots__ = ("data", "end", "pos")
 
     def __init__(self, data: bytes | bytearray | memoryview, pos: int = 0) -> None:
         self.data = bytes(data)
@@ -64,7 +64,7 @@ class Cursor:
         after = pos + size
         if size < 0 or after > self.end:
             raise ProtocolError(
-                f'truncated message: {size} bytes wanted at byte {pos}, {self.end - pos} are left'
+                f"truncated message: {size} bytes wanted at byte {pos}, {self.end - pos} are left"
             )
         self.pos = after
         return pos
@@ -121,7 +121,7 @@ class Cursor:
         value = 0
         for shift in (0, 7, 14, 21, 28):
             if pos >= end:
-                raise ProtocolError(f'truncated message: it ends inside the varint at byte {self.pos}')
+                raise ProtocolError(f"truncated message: it ends inside the varint at byte {self.pos}")
             byte = data[pos]
             pos += 1
             value |= (byte & 0x7F) << shift
@@ -130,14 +130,14 @@ class Cursor:
                     break
                 self.pos = pos
                 return value
-        raise ProtocolError(f'varint at byte {self.pos} does not fit in 32 bits')
+        raise ProtocolError(f"varint at byte {self.pos} does not fit in 32 bits")
 
     def _text(self, size: int) -> str:
         pos = self._advance(size)
         try:
             return self.data[pos : pos + size].decode()
         except UnicodeDecodeError as exc:
-            raise ProtocolError(f'string at byte {pos} is not UTF-8: {exc.reason}') from None
+            raise ProtocolError(f"string at byte {pos} is not UTF-8: {exc.reason}") from None
 
     def nullable_string(self) -> str | None:
         """Read a string with a 16-bit length; length -1 is null."""
@@ -145,7 +145,7 @@ class Cursor:
         if size < 0:
             if size == -1:
                 return None
-            raise ProtocolError(f'negative string length {size} before byte {self.pos}')
+            raise ProtocolError(f"negative string length {size} before byte {self.pos}")
         return self._text(size)
 
     def nullable_compact_string(self) -> str | None:
@@ -159,7 +159,7 @@ class Cursor:
         if size < 0:
             if size == -1:
                 return None
-            raise ProtocolError(f'negative length {size} of bytes before byte {self.pos}')
+            raise ProtocolError(f"negative length {size} of bytes before byte {self.pos}")
         return self.raw(size)
 
     def nullable_compact_bytes(self) -> bytes | None:
@@ -171,7 +171,7 @@ class Cursor:
         """Read a 32-bit number of elements of at least `element_size` bytes each; -1 is a null array."""
         count = self.int32()
         if count < -1:
-            raise ProtocolError(f'negative array length {count} before byte {self.pos}')
+            raise ProtocolError(f"negative array length {count} before byte {self.pos}")
         return self._checked_length(count, element_size)
 
     def compact_array_length(self, element_size: int) -> int:
@@ -182,11 +182,11 @@ class Cursor:
         # A count that the rest of the frame cannot hold is refused before anything is allocated for it.
         if count * element_size > self.end - self.pos:
             raise ProtocolError(
-                f'array of {count} elements announced before byte {self.pos}, '
-                f'but only {self.remaining} bytes are left'
+                f"array of {count} elements announced before byte {self.pos}, "
+                f"but only {self.remaining} bytes are left"
             )
         if count > MAX_ARRAY_ELEMENTS:
-            raise ProtocolError(f'array of {count} elements, at most {MAX_ARRAY_ELEMENTS} are accepted')
+            raise ProtocolError(f"array of {count} elements, at most {MAX_ARRAY_ELEMENTS} are accepted")
         return count
 
     def tagged_fields(
@@ -207,12 +207,12 @@ class Cursor:
         if not count:
             return
         if count > MAX_TAGGED_FIELDS:
-            raise ProtocolError(f'{count} tagged fields, at most {MAX_TAGGED_FIELDS} are accepted')
+            raise ProtocolError(f"{count} tagged fields, at most {MAX_TAGGED_FIELDS} are accepted")
         previous = -1
         for _ in range(count):
             tag = self.unsigned_varint()
             if tag <= previous:
-                raise ProtocolError(f'tagged field {tag} after {previous}: tags must ascend')
+                raise ProtocolError(f"tagged field {tag} after {previous}: tags must ascend")
             previous = tag
             size = self.unsigned_varint()
             start = self._advance(size)
@@ -224,5 +224,5 @@ class Cursor:
             self.pos, self.end = start, start + size
             into[name] = read(self)
             if self.pos != self.end:
-                raise ProtocolError(f'tagged field {tag} has {self.end - self.pos} bytes too many')
+                raise ProtocolError(f"tagged field {tag} has {self.end - self.pos} bytes too many")
             self.end = outer_end

@@ -6,30 +6,30 @@ from kprod.protocol.schema import Api, Array, Field
 
 DELETE_TOPICS = Api(
     key=20,
-    name='DeleteTopics',
+    name="DeleteTopics",
     versions=(1, 6),
     flexible=4,
     request=[
         Field(
-            'topics',
+            "topics",
             Array(
-                Field('name', 'string', nullable='0+', default=None),
-                Field('topic_id', 'uuid'),
+                Field("name", "string", nullable="0+", default=None),
+                Field("topic_id", "uuid"),
             ),
-            versions='6+',
+            versions="6+",
         ),
-        Field('topic_names', Array('string'), versions='1-5'),
-        Field('timeout_ms', 'int32'),
+        Field("topic_names", Array("string"), versions="1-5"),
+        Field("timeout_ms", "int32"),
     ],
     response=[
-        Field('throttle_time_ms', 'int32', default=0),
+        Field("throttle_time_ms", "int32", default=0),
         Field(
-            'responses',
+            "responses",
             Array(
-                Field('name', 'string', nullable='6+'),
-                Field('topic_id', 'uuid', versions='6+'),
-                Field('error_code', 'int16'),
-                Field('error_message', 'string', versions='5+', nullable='5+', default=None),
+                Field("name", "string", nullable="6+"),
+                Field("topic_id", "uuid", versions="6+"),
+                Field("error_code", "int16"),
+                Field("error_message", "string", versions="5+", nullable="5+", default=None),
             ),
         ),
     ],

@@ -45,19 +45,19 @@ def encode_request(
         ValueError: the version is unknown, or a field is missing, unknown or not encodable; the message has
             its path.
     """
-    codec = api.codec('request', version)
+    codec = api.codec("request", version)
     out = bytearray(SIZE_PREFIX)
-    out += api.key.to_bytes(2, 'big')
-    out += version.to_bytes(2, 'big')
-    out += correlation_id.to_bytes(4, 'big', signed=True)
+    out += api.key.to_bytes(2, "big")
+    out += version.to_bytes(2, "big")
+    out += correlation_id.to_bytes(4, "big", signed=True)
     if client_id is None:
-        out += b'\xff\xff'
+        out += b"\xff\xff"
     else:
         # The length is 16 bits in every header version (KIP-482 left client_id as it was).
         encoded = client_id.encode()
         if len(encoded) > 0x7FFF:
-            raise ValueError(f'client_id has {len(encoded)} bytes in UTF-8, at most 32767 are possible')
-        out += len(encoded).to_bytes(2, 'big') + encoded
+            raise ValueError(f"client_id has {len(encoded)} bytes in UTF-8, at most 32767 are possible")
+        out += len(encoded).to_bytes(2, "big") + encoded
     if api.is_flexible(version):
         write_unsigned_varint(out, 0)
     codec.encode(out, body)
@@ -96,15 +96,15 @@ def decode_request(
     header = _request_header(cursor)
     found = APIS.get(header.api_key) if api is None else api
     if found is None or found.key != header.api_key:
-        raise ProtocolError(f'unexpected API key {header.api_key}')
+        raise ProtocolError(f"unexpected API key {header.api_key}")
     try:
-        codec = found.codec('request', header.api_version)
+        codec = found.codec("request", header.api_version)
     except ValueError as exc:
         raise ProtocolError(str(exc)) from None
     if found.is_flexible(header.api_version):
         cursor.tagged_fields({}, {})
     body = codec.decode(cursor)
-    _expect_end(cursor, found, 'request', header.api_version)
+    _expect_end(cursor, found, "request", header.api_version)
     return header, body
 
 
@@ -121,9 +121,9 @@ def encode_response(api: Api, version: int, correlation_id: int, body: Mapping[s
         ValueError: the version is unknown, or a field is missing, unknown or not encodable; the message has
             its path.
     """
-    codec = api.codec('response', version)
+    codec = api.codec("response", version)
     out = bytearray(SIZE_PREFIX)
-    out += correlation_id.to_bytes(4, 'big', signed=True)
+    out += correlation_id.to_bytes(4, "big", signed=True)
     if _has_tagged_response_header(api, version):
         write_unsigned_varint(out, 0)
     codec.encode(out, body)
@@ -145,13 +145,13 @@ def decode_response(api: Api, version: int, frame: bytes | bytearray | memoryvie
         ProtocolError: the frame is malformed or has bytes left over.
         ValueError: the version is unknown.
     """
-    codec = api.codec('response', version)
+    codec = api.codec("response", version)
     cursor = Cursor(frame)
     correlation_id = cursor.int32()
     if _has_tagged_response_header(api, version):
         cursor.tagged_fields({}, {})
     body = codec.decode(cursor)
-    _expect_end(cursor, api, 'response', version)
+    _expect_end(cursor, api, "response", version)
     return correlation_id, body
 
 
@@ -164,11 +164,11 @@ def _has_tagged_response_header(api: Api, version: int) -> bool:
 def _expect_end(cursor: Cursor, api: Api, direction: str, version: int) -> None:
     if cursor.remaining:
         raise ProtocolError(
-            f'{api.name} {direction} version {version}: '
-            f'{cursor.remaining} bytes left over after byte {cursor.pos}'
+            f"{api.name} {direction} version {version}: "
+            f"{cursor.remaining} bytes left over after byte {cursor.pos}"
         )
 
 
 def _with_size(out: bytearray) -> bytes:
-    out[:SIZE_PREFIX] = (len(out) - SIZE_PREFIX).to_bytes(SIZE_PREFIX, 'big')
+    out[:SIZE_PREFIX] = (len(out) - SIZE_PREFIX).to_bytes(SIZE_PREFIX, "big")
     return bytes(out)

@@ -6,16 +6,16 @@ from kprod.protocol.schema import Api, Field
 
 SASL_AUTHENTICATE = Api(
     key=36,
-    name='SaslAuthenticate',
+    name="SaslAuthenticate",
     versions=(0, 2),
     flexible=2,
     request=[
-        Field('auth_bytes', 'bytes'),
+        Field("auth_bytes", "bytes"),
     ],
     response=[
-        Field('error_code', 'int16'),
-        Field('error_message', 'string', nullable='0+', default=None),
-        Field('auth_bytes', 'bytes'),
-        Field('session_lifetime_ms', 'int64', versions='1+', default=0),
+        Field("error_code", "int16"),
+        Field("error_message", "string", nullable="0+", default=None),
+        Field("auth_bytes", "bytes"),
+        Field("session_lifetime_ms", "int64", versions="1+", default=0),
     ],
 )

@@ -9,14 +9,14 @@ from kprod.protocol.schema import Api, Array, Field
 
 SASL_HANDSHAKE = Api(
     key=17,
-    name='SaslHandshake',
+    name="SaslHandshake",
     versions=(0, 1),
     flexible=None,
     request=[
-        Field('mechanism', 'string'),
+        Field("mechanism", "string"),
     ],
     response=[
-        Field('error_code', 'int16'),
-        Field('mechanisms', Array('string')),
+        Field("error_code", "int16"),
+        Field("mechanisms", Array("string")),
     ],
 )

@@ -20,7 +20,7 @@ from typing import Any, Final, Literal, NamedTuple, TypeAlias
 from kprod.protocol.cursor import Cursor, ProtocolError
 
 Body: TypeAlias = dict[str, Any]
-Direction: TypeAlias = Literal['request', 'response']
+Direction: TypeAlias = Literal["request", "response"]
 Encoder: TypeAlias = Callable[[bytearray, Any], None]
 Decoder: TypeAlias = Callable[[Cursor], Any]
 
@@ -29,7 +29,7 @@ class _Required:
     """Marks a field that has no default: leaving it out of a body is an error."""
 
     def __repr__(self) -> str:
-        return 'REQUIRED'
+        return "REQUIRED"
 
 
 REQUIRED: Final = _Required()
@@ -41,7 +41,7 @@ ZERO_UUID: Final = bytes(16)
 class Struct:
     """A nested struct of the given fields."""
 
-    __slots__ = ('fields',)
+    __slots__ = ("fields",)
 
     def __init__(self, *fields: Field) -> None:
         self.fields = fields
@@ -50,7 +50,7 @@ class Struct:
 class Array:
     """An array: ``Array('int32')`` of a primitive type, ``Array(Field(...), Field(...))`` of structs."""
 
-    __slots__ = ('of',)
+    __slots__ = ("of",)
 
     def __init__(self, *of: str | Field) -> None:
         fields = [item for item in of if isinstance(item, Field)]
@@ -59,10 +59,10 @@ class Array:
         elif len(of) == 1 and isinstance(of[0], str):
             self.of = of[0]
         else:
-            raise TypeError(f'Array needs the name of one primitive type or Fields, not {of!r}')
+            raise TypeError(f"Array needs the name of one primitive type or Fields, not {of!r}")
 
 
-FieldType: TypeAlias = 'str | Array | Struct'
+FieldType: TypeAlias = "str | Array | Struct"
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ class Field:
 
     name: str
     type: FieldType
-    versions: str = '0+'
+    versions: str = "0+"
     nullable: str | None = None
     tag: int | None = None
     default: Any = REQUIRED
@@ -132,7 +132,7 @@ class Api:
         if codec is None:
             low, high = self.versions
             if not low <= version <= high:
-                raise ValueError(f'{self.name} version {version} is unknown; known are {low} to {high}')
+                raise ValueError(f"{self.name} version {version} is unknown; known are {low} to {high}")
             codec = _compile(self, direction, version)
             self._codecs[direction, version] = codec
         return codec
@@ -156,10 +156,10 @@ class _Compiled(NamedTuple):
 
 
 def _version_range(versions: str) -> tuple[int, int]:
-    low, plus, _ = versions.partition('+')
+    low, plus, _ = versions.partition("+")
     if plus:
         return int(low), 1 << 15
-    first, _, last = versions.partition('-')
+    first, _, last = versions.partition("-")
     return int(first), int(last or first)
 
 
@@ -171,7 +171,7 @@ def _contains(versions: str | None, version: int) -> bool:
 
 
 def _compile(api: Api, direction: Direction, version: int) -> Codec:
-    fields = api.request if direction == 'request' else api.response
+    fields = api.request if direction == "request" else api.response
     compiled = _struct(fields, version, api.is_flexible(version))
     encode_struct = compiled.encode
 
@@ -181,7 +181,7 @@ def _compile(api: Api, direction: Direction, version: int) -> Codec:
             encode_struct(out, body)
         except _BadValue as exc:
             del out[start:]
-            message = f'{api.name} {direction} version {version}: {exc.path}: {exc.problem}'
+            message = f"{api.name} {direction} version {version}: {exc.path}: {exc.problem}"
             raise ValueError(message) from None
 
     return Codec(encode, compiled.decode)
@@ -226,17 +226,17 @@ def _struct(fields: Sequence[Field], version: int, flexible: bool) -> _Compiled:
         try:
             if not known_names.issuperset(body):
                 unknown = sorted(set(body) - known_names)
-                raise _BadValue(unknown[0], f'unknown field; known are {", ".join(sorted(known_names))}')
+                raise _BadValue(unknown[0], f"unknown field; known are {', '.join(sorted(known_names))}")
         except TypeError:
-            raise _BadValue('', f'a mapping is needed, not {type(body).__name__}') from None
+            raise _BadValue("", f"a mapping is needed, not {type(body).__name__}") from None
         for name, encoder, default in writers:
             value = body.get(name, default)
             if value is REQUIRED:
-                raise _BadValue(name, 'missing')
+                raise _BadValue(name, "missing")
             try:
                 encoder(out, value)
             except _BadValue as exc:
-                raise _BadValue(f'{name}{exc.path and "."}{exc.path}', exc.problem) from None
+                raise _BadValue(f"{name}{exc.path and '.'}{exc.path}", exc.problem) from None
         if flexible:
             present_tags = [
                 (tag, name, encoder, body[name])
@@ -249,7 +249,7 @@ def _struct(fields: Sequence[Field], version: int, flexible: bool) -> _Compiled:
                 try:
                     encoder(content, value)
                 except _BadValue as exc:
-                    raise _BadValue(f'{name}{exc.path and "."}{exc.path}', exc.problem) from None
+                    raise _BadValue(f"{name}{exc.path and '.'}{exc.path}", exc.problem) from None
                 write_unsigned_varint(out, tag)
                 write_unsigned_varint(out, len(content))
                 out += content
@@ -290,17 +290,17 @@ def _decode_default(f: Field) -> Any:
 
 
 _ZERO: Final[dict[str, Any]] = {
-    'int8': 0,
-    'int16': 0,
-    'uint16': 0,
-    'int32': 0,
-    'int64': 0,
-    'float64': 0.0,
-    'bool': False,
-    'string': '',
-    'bytes': b'',
-    'records': None,
-    'uuid': ZERO_UUID,
+    "int8": 0,
+    "int16": 0,
+    "uint16": 0,
+    "int32": 0,
+    "int64": 0,
+    "float64": 0.0,
+    "bool": False,
+    "string": "",
+    "bytes": b"",
+    "records": None,
+    "uuid": ZERO_UUID,
 }
 
 
@@ -310,9 +310,9 @@ def _value(kind: FieldType, nullable: bool, version: int, flexible: bool) -> _Co
         return _array(kind, nullable, version, flexible)
     if isinstance(kind, Struct):
         return _struct(kind.fields, version, flexible)
-    if kind == 'string':
+    if kind == "string":
         return _string_codec(nullable, flexible)
-    if kind in ('bytes', 'records'):
+    if kind in ("bytes", "records"):
         return _bytes_codec(nullable, flexible)
     return _PRIMITIVES[kind]
 
@@ -323,28 +323,28 @@ def _array(kind: Array, nullable: bool, version: int, flexible: bool) -> _Compil
     def encode(out: bytearray, value: Any) -> None:
         if value is None:
             if not nullable:
-                raise _BadValue('', 'must not be None in this version')
-            out += b'\0' if flexible else b'\xff\xff\xff\xff'
+                raise _BadValue("", "must not be None in this version")
+            out += b"\0" if flexible else b"\xff\xff\xff\xff"
             return
         try:
             count = len(value)
         except TypeError:
-            raise _BadValue('', f'a sequence is needed, not {type(value).__name__}') from None
+            raise _BadValue("", f"a sequence is needed, not {type(value).__name__}") from None
         if flexible:
             write_unsigned_varint(out, count + 1)
         else:
-            out += count.to_bytes(4, 'big')
+            out += count.to_bytes(4, "big")
         for index, item in enumerate(value):
             try:
                 encode_item(out, item)
             except _BadValue as exc:
-                raise _BadValue(f'[{index}]{exc.path and "."}{exc.path}', exc.problem) from None
+                raise _BadValue(f"[{index}]{exc.path and '.'}{exc.path}", exc.problem) from None
 
     def decode(cursor: Cursor) -> list[Any] | None:
         count = cursor.compact_array_length(item_size) if flexible else cursor.array_length(item_size)
         if count < 0:
             if not nullable:
-                raise ProtocolError(f'null array before byte {cursor.pos}, but this one must not be null')
+                raise ProtocolError(f"null array before byte {cursor.pos}, but this one must not be null")
             return None
         return [decode_item(cursor) for _ in range(count)]
 
@@ -357,25 +357,25 @@ def _string_codec(nullable: bool, flexible: bool) -> _Compiled:
     def encode(out: bytearray, value: Any) -> None:
         if value is None:
             if not nullable:
-                raise _BadValue('', 'must not be None in this version')
-            out += b'\0' if flexible else b'\xff\xff'
+                raise _BadValue("", "must not be None in this version")
+            out += b"\0" if flexible else b"\xff\xff"
             return
         if not isinstance(value, str):
-            raise _BadValue('', f'a str is needed, not {type(value).__name__}')
+            raise _BadValue("", f"a str is needed, not {type(value).__name__}")
         data = value.encode()
         # The limit is that of the 16-bit length; Java keeps it for compact strings too.
         if len(data) > 0x7FFF:
-            raise _BadValue('', f'a string of {len(data)} bytes in UTF-8, at most 32767 are possible')
+            raise _BadValue("", f"a string of {len(data)} bytes in UTF-8, at most 32767 are possible")
         if flexible:
             write_unsigned_varint(out, len(data) + 1)
         else:
-            out += len(data).to_bytes(2, 'big')
+            out += len(data).to_bytes(2, "big")
         out += data
 
     def decode(cursor: Cursor) -> str | None:
         value = read(cursor)
         if value is None and not nullable:
-            raise ProtocolError(f'null string before byte {cursor.pos}, but this one must not be null')
+            raise ProtocolError(f"null string before byte {cursor.pos}, but this one must not be null")
         return value
 
     return _Compiled(encode, decode, 1 if flexible else 2)
@@ -387,22 +387,22 @@ def _bytes_codec(nullable: bool, flexible: bool) -> _Compiled:
     def encode(out: bytearray, value: Any) -> None:
         if value is None:
             if not nullable:
-                raise _BadValue('', 'must not be None in this version')
-            out += b'\0' if flexible else b'\xff\xff\xff\xff'
+                raise _BadValue("", "must not be None in this version")
+            out += b"\0" if flexible else b"\xff\xff\xff\xff"
             return
         if not isinstance(value, (bytes, bytearray, memoryview)):
-            raise _BadValue('', f'a bytes-like object is needed, not {type(value).__name__}')
+            raise _BadValue("", f"a bytes-like object is needed, not {type(value).__name__}")
         size = value.nbytes if isinstance(value, memoryview) else len(value)
         if flexible:
             write_unsigned_varint(out, size + 1)
         else:
-            out += size.to_bytes(4, 'big')
+            out += size.to_bytes(4, "big")
         out += value
 
     def decode(cursor: Cursor) -> bytes | None:
         value = read(cursor)
         if value is None and not nullable:
-            raise ProtocolError(f'null bytes before byte {cursor.pos}, but these must not be null')
+            raise ProtocolError(f"null bytes before byte {cursor.pos}, but these must not be null")
         return value
 
     return _Compiled(encode, decode, 1 if flexible else 4)
@@ -424,30 +424,30 @@ def _number(kind: str, pack_format: str, read: Decoder) -> _Compiled:
         try:
             out += pack(value)
         except struct.error:
-            raise _BadValue('', f'{value!r} is not an {kind}') from None
+            raise _BadValue("", f"{value!r} is not an {kind}") from None
 
     return _Compiled(encode, read, packer.size)
 
 
 def _encode_bool(out: bytearray, value: Any) -> None:
     if not isinstance(value, bool):
-        raise _BadValue('', f'a bool is needed, not {type(value).__name__}')
+        raise _BadValue("", f"a bool is needed, not {type(value).__name__}")
     out.append(value)
 
 
 def _encode_uuid(out: bytearray, value: Any) -> None:
     if not isinstance(value, bytes) or len(value) != 16:
-        raise _BadValue('', f'a UUID of 16 bytes is needed, not {value!r}')
+        raise _BadValue("", f"a UUID of 16 bytes is needed, not {value!r}")
     out += value
 
 
 _PRIMITIVES: Final[dict[str, _Compiled]] = {
-    'int8': _number('int8', '>b', Cursor.int8),
-    'int16': _number('int16', '>h', Cursor.int16),
-    'uint16': _number('uint16', '>H', Cursor.uint16),
-    'int32': _number('int32', '>i', Cursor.int32),
-    'int64': _number('int64', '>q', Cursor.int64),
-    'float64': _number('float64', '>d', Cursor.float64),
-    'bool': _Compiled(_encode_bool, Cursor.boolean, 1),
-    'uuid': _Compiled(_encode_uuid, Cursor.uuid, 16),
+    "int8": _number("int8", ">b", Cursor.int8),
+    "int16": _number("int16", ">h", Cursor.int16),
+    "uint16": _number("uint16", ">H", Cursor.uint16),
+    "int32": _number("int32", ">i", Cursor.int32),
+    "int64": _number("int64", ">q", Cursor.int64),
+    "float64": _number("float64", ">d", Cursor.float64),
+    "bool": _Compiled(_encode_bool, Cursor.boolean, 1),
+    "uuid": _Compiled(_encode_uuid, Cursor.uuid, 16),
 }
