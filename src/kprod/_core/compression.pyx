@@ -347,6 +347,8 @@ def _decompress_snappy(view, max_size):
     cdef list parts = []
     cdef bytes length
     cdef Py_ssize_t n, room = max_size
+    if len(view) < XERIAL_HEADER_SIZE:
+        raise corrupt("snappy", "cut off")
     view = view[XERIAL_HEADER_SIZE:]
     while view:
         length = bytes(view[:4])
