@@ -1,0 +1,1312 @@
+"""The one table of all options of the producer.
+
+The fields of :class:`ProducerConfig` are the table: each declares name, type, default, accepted values, other
+names and documentation, and ``docs/options.md`` is generated from it. Names are kafka-python's (snake_case);
+the Java client's dotted names are accepted everywhere. Options of those clients that mean nothing here are
+listed in :data:`NO_EFFECT` and :data:`NOT_AVAILABLE`. Defaults and derived rules are those of the Java client
+4.4 (``ProducerConfig``), except where an option says otherwise.
+
+The only function other modules need is :meth:`ProducerConfig.from_options`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import logging
+import re
+import ssl
+import sys
+import threading
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any, Literal, TypeVar, cast
+
+from kprod.errors import KafkaConfigurationError, UnknownOptionError
+from kprod.option_types import (
+    INT32_MAX,
+    INT64_MAX,
+    Acks,
+    Anything,
+    ApiVersion,
+    BufferBytes,
+    Choice,
+    Endpoint,
+    Endpoints,
+    Flag,
+    Instance,
+    Integer,
+    Kind,
+    MappingOf,
+    Milliseconds,
+    NonEmptyText,
+    OptionalOf,
+    Rejected,
+    SocketOptions,
+    Text,
+    Words,
+)
+from kprod.partitioner import is_partitioner, partitioner_by_name
+from kprod.records import check_topic_name
+from kprod.serializers import is_serializer, serializer_by_name
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+Importance = Literal["high", "medium", "low"]
+
+COMPRESSION_TYPES = ("none", "gzip", "snappy", "lz4", "zstd")
+
+COMPRESSION_LEVELS: Mapping[str, tuple[int, int]] = MappingProxyType(
+    {"gzip": (1, 9), "lz4": (1, 17), "zstd": (-131072, 22)}
+)
+"""Lowest and highest level of the codecs that have levels (KIP-390)."""
+
+MAX_IDEMPOTENT_IN_FLIGHT = 5
+"""Brokers remember the last five batches per producer and partition, to recognise a repeated one."""
+
+HIDDEN = "<hidden>"
+
+CONNECTIONS = "Connections"
+METADATA = "Cluster metadata"
+DELIVERY = "Delivery"
+BATCHING = "Batching, memory and compression"
+PARTITIONING = "Partitioning"
+SERIALIZATION = "Serialization"
+TRANSACTIONS = "Transactions"
+METRICS = "Metrics"
+SECURITY = "Security"
+
+
+@dataclass(frozen=True)
+class Option:
+    """A line of the table."""
+
+    name: str
+    """The name in this library: the attribute of :class:`ProducerConfig`."""
+    kind: Kind[Any]
+    """What is accepted, and how it is parsed."""
+    default: Any
+    """The value when the user gives none."""
+    doc: str
+    """What it does."""
+    group: str
+    """The section of the documentation it stands in."""
+    importance: Importance
+    """The Java client's grading."""
+    aliases: tuple[str, ...]
+    """Further names; the dotted form of every name is accepted as well."""
+    secret: bool
+    """The value must never be shown."""
+    default_text: str | None
+    """What the documentation says about the default, where the value alone would mislead."""
+
+    @property
+    def dotted_name(self) -> str:
+        """The name with dots, as Java properties are written."""
+        return self.name.replace("_", ".")
+
+    def show(self, value: Any) -> str:
+        """The value as text, without secrets."""
+        if self.secret and value is not None:
+            return repr(HIDDEN)
+        return self.kind.show(value)
+
+
+def _option(
+    kind: Kind[T],
+    default: T,
+    doc: str,
+    *,
+    group: str,
+    importance: Importance = "medium",
+    aliases: tuple[str, ...] = (),
+    secret: bool = False,
+    default_text: str | None = None,
+) -> T:
+    """Declare a field of :class:`ProducerConfig` and with it a line of the table."""
+    metadata = {
+        "kind": kind,
+        "doc": " ".join(doc.split()),
+        "group": group,
+        "importance": importance,
+        "aliases": aliases,
+        "secret": secret,
+        "default_text": default_text,
+    }
+    if isinstance(default, Mapping):
+        # dataclasses refuse unhashable defaults; a read-only view is hashable only from Python 3.12 on.
+        frozen = MappingProxyType(dict(default))
+        made: Any = dataclasses.field(default_factory=lambda: frozen, metadata=metadata)
+        return cast(T, made)
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+# --- Options of one topic -----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class TopicOptions:
+    """Options that differ for one topic; ``None`` means: as for the producer."""
+
+    compression_type: str | None = None
+    """Codec of this topic's batches."""
+    compression_level: int | None = None
+    """Level of that codec."""
+    acks: int | None = None
+    """-1, 0 or 1 for this topic's batches."""
+    batch_size: int | None = None
+    """Bytes after which this topic's batches close."""
+
+
+_TOPIC_OPTION_KINDS: Mapping[str, Kind[Any]] = {
+    "compression_type": Choice(*COMPRESSION_TYPES, none="none"),
+    "compression_level": OptionalOf(Integer(-131072, 22)),
+    "acks": Acks(),
+    "batch_size": Integer(0),
+}
+
+
+def _topic_options(topic: str, value: object, text: bool) -> TopicOptions:
+    """Parse the options of one topic."""
+    try:
+        check_topic_name(topic)
+    except (TypeError, ValueError) as error:
+        raise Rejected(str(error)) from None
+    if isinstance(value, TopicOptions):
+        value = {
+            name: getattr(value, name) for name in _TOPIC_OPTION_KINDS if getattr(value, name) is not None
+        }
+    if not isinstance(value, Mapping):
+        raise Rejected(f"the options of topic {topic!r} must be a mapping, not {value!r}")
+    parsed: dict[str, Any] = {}
+    for given, inner in value.items():
+        name = str(given).replace(".", "_")
+        kind = _TOPIC_OPTION_KINDS.get(name)
+        if kind is None:
+            raise Rejected(
+                f"topic {topic!r} has {given!r}, but a topic can only have {', '.join(_TOPIC_OPTION_KINDS)}"
+            )
+        if name in parsed:
+            raise Rejected(f"topic {topic!r} has {name} twice")
+        try:
+            parsed[name] = kind.parse(inner, text)
+        except Rejected:
+            raise Rejected(f"topic {topic!r} has {given}={inner!r}, which takes {kind.accepts}") from None
+    return TopicOptions(**parsed)
+
+
+# --- The table ----------------------------------------------------------------------------------------------
+
+_callable: Instance[Callable[..., object] | None] = Instance(
+    lambda value: value is None or callable(value), "a callable, or None"
+)
+
+
+class _PartitionerKind(Instance[Any]):
+    """A partitioner, or the name of one."""
+
+    def parse(self, value: object, text: bool) -> Any:
+        if not isinstance(value, str):
+            return super().parse(value, text)
+        try:
+            return partitioner_by_name(value)
+        except ValueError as error:
+            raise Rejected(str(error)) from None
+
+
+class _SerializerKind(Instance[Any]):
+    """A serializer, or the name of one of the Java client's."""
+
+    def parse(self, value: object, text: bool) -> Any:
+        if isinstance(value, type) and hasattr(value, "serialize"):
+            raise Rejected(f"an instance is needed, {value.__name__}(), not the class")
+        if not isinstance(value, str):
+            return super().parse(value, text)
+        try:
+            return serializer_by_name(value)
+        except ValueError as error:
+            raise Rejected(str(error)) from None
+
+
+_SERIALIZER = _SerializerKind(is_serializer, "a callable, an object with a serialize() method, or None")
+_PATH = OptionalOf(NonEmptyText())
+_SECRET = OptionalOf(Text())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class ProducerConfig:
+    """The options of one producer, checked, complete and immutable: one attribute per option.
+
+    Make it with :meth:`from_options`. Values that follow from other options (idempotence that is off because
+    of ``acks=1``, a client id) are filled in, so that nobody else has to know the rules.
+    """
+
+    # Connections
+
+    bootstrap_servers: tuple[Endpoint, ...] = _option(
+        Endpoints(),
+        (("localhost", 9092),),
+        """Brokers to ask first; the others are learnt from them. Name at least two, in case one is down.
+        Stored as a tuple of (host, port).""",
+        group=CONNECTIONS,
+        importance="high",
+        default_text="'localhost:9092'",
+    )
+    client_id: str = _option(
+        Text(none=""),
+        "",
+        "Name of this producer in the brokers' logs, quotas and metrics.",
+        group=CONNECTIONS,
+        default_text="kprod-producer-N, counted in the process",
+    )
+    client_rack: str = _option(
+        Text(none=""),
+        "",
+        """Where this client runs, in the words of the brokers' broker.rack; see partitioner_rack_aware
+        (KIP-1123).""",
+        group=CONNECTIONS,
+        importance="low",
+    )
+    client_dns_lookup: str = _option(
+        Choice("use_all_dns_ips", "resolve_canonical_bootstrap_servers_only"),
+        "use_all_dns_ips",
+        """use_all_dns_ips: try every address of a host name in turn (KIP-302).
+        resolve_canonical_bootstrap_servers_only: replace each bootstrap address by its canonical host names
+        (KIP-235).""",
+        group=CONNECTIONS,
+    )
+    bootstrap_timeout_ms: float = _option(
+        Milliseconds(),
+        30000,
+        "How long the constructor tries to reach one of the bootstrap servers; 0: do not wait.",
+        group=CONNECTIONS,
+    )
+    request_timeout_ms: float = _option(
+        Milliseconds(1),
+        30000,
+        """How long to wait for the answer to a request before the connection is given up and the request
+        tried again.""",
+        group=CONNECTIONS,
+    )
+    socket_connection_setup_timeout_ms: float = _option(
+        Milliseconds(1),
+        10000,
+        "How long a TCP connection may take to be established at first; grows with every failure (KIP-601).",
+        group=CONNECTIONS,
+    )
+    socket_connection_setup_timeout_max_ms: float = _option(
+        Milliseconds(1), 30000, "The most it grows to.", group=CONNECTIONS
+    )
+    reconnect_backoff_ms: float = _option(
+        Milliseconds(),
+        50,
+        "Pause before a broker is connected to again; doubles with every failure, with 20 % jitter.",
+        group=CONNECTIONS,
+        importance="low",
+    )
+    reconnect_backoff_max_ms: float = _option(
+        Milliseconds(),
+        1000,
+        "The longest such pause. Raised to reconnect_backoff_ms if only that is given.",
+        group=CONNECTIONS,
+        importance="low",
+    )
+    connections_max_idle_ms: float = _option(
+        Milliseconds(high=INT64_MAX),
+        540000,
+        "Connections without traffic for this long are closed; just below the brokers' ten minutes.",
+        group=CONNECTIONS,
+    )
+    send_buffer_bytes: int = _option(
+        BufferBytes(),
+        -1,
+        """Size of the socket's send buffer (SO_SNDBUF). -1: the operating system tunes it, which is faster on
+        long distances than the Java client's fixed 131072.""",
+        group=CONNECTIONS,
+    )
+    receive_buffer_bytes: int = _option(
+        BufferBytes(),
+        -1,
+        "Size of the socket's receive buffer (SO_RCVBUF). -1: the operating system tunes it.",
+        group=CONNECTIONS,
+    )
+    socket_options: tuple[tuple[int, int, int | bytes], ...] = _option(
+        SocketOptions(),
+        (),
+        "Further socket options, set on every connection. TCP_NODELAY is always set.",
+        group=CONNECTIONS,
+        importance="low",
+    )
+    receive_message_max_bytes: int = _option(
+        Integer(1024),
+        100_000_000,
+        "A response that announces more bytes than this is refused and the connection closed.",
+        group=CONNECTIONS,
+        importance="low",
+    )
+
+    # Cluster metadata
+
+    allow_auto_create_topics: bool = _option(
+        Flag(),
+        True,
+        "Ask the broker to create a topic that does not exist; it does so only if it is set up to.",
+        group=METADATA,
+    )
+    metadata_max_age_ms: float = _option(
+        Milliseconds(high=INT64_MAX),
+        300000,
+        "Refresh metadata at least this often, also when nothing has failed, to notice new partitions.",
+        group=METADATA,
+        importance="low",
+    )
+    metadata_max_idle_ms: float = _option(
+        Milliseconds(5000, INT64_MAX),
+        300000,
+        "Forget a topic that nothing was sent to for this long.",
+        group=METADATA,
+        importance="low",
+    )
+    metadata_recovery_strategy: str = _option(
+        Choice("rebootstrap", "none"),
+        "rebootstrap",
+        """What to do when no known broker can be reached: start again from bootstrap_servers (KIP-899), or
+        keep trying the known ones.""",
+        group=METADATA,
+        importance="low",
+    )
+    metadata_recovery_rebootstrap_trigger_ms: float = _option(
+        Milliseconds(high=INT64_MAX),
+        300000,
+        "Start again from bootstrap_servers when metadata could not be had for this long (KIP-1102).",
+        group=METADATA,
+        importance="low",
+    )
+
+    # Delivery
+
+    acks: int = _option(
+        Acks(),
+        -1,
+        """When a record counts as written. 'all' (stored as -1): by all in-sync replicas. 1: by the leader;
+        lost if it fails before others have it. 0: the broker does not answer; offsets are unknown and errors
+        go unnoticed.""",
+        group=DELIVERY,
+        importance="high",
+    )
+    enable_idempotence: bool = _option(
+        Flag(),
+        True,
+        """The broker recognises a repeated batch: each record is written once and in order, in spite of
+        retries. Needs acks='all', retries > 0 and at most 5 requests in flight. Switched off, with a log
+        message, if it is not set explicitly and acks or retries do not allow it.""",
+        group=DELIVERY,
+        importance="high",
+    )
+    max_in_flight_requests_per_connection: int = _option(
+        Integer(1),
+        5,
+        "Produce requests that may wait for their answer at each broker.",
+        group=DELIVERY,
+        importance="low",
+        aliases=("max_in_flight",),
+    )
+    retries: int = _option(
+        Integer(0, infinity=True),
+        INT32_MAX,
+        """How often a batch is sent again after an error that can pass. Better left alone:
+        delivery_timeout_ms bounds the time.""",
+        group=DELIVERY,
+        importance="high",
+    )
+    retry_backoff_ms: float = _option(
+        Milliseconds(),
+        100,
+        "Pause before a request is tried again; doubles with every attempt, with 20 % jitter (KIP-580).",
+        group=DELIVERY,
+        importance="low",
+    )
+    retry_backoff_max_ms: float = _option(
+        Milliseconds(),
+        1000,
+        "The longest such pause. Raised to retry_backoff_ms if only that is given.",
+        group=DELIVERY,
+        importance="low",
+    )
+    delivery_timeout_ms: float = _option(
+        Milliseconds(),
+        120000,
+        """Every record is decided (written, or failed for good) within this time after send(), whatever
+        happens: waiting, retries, broker failures. At least linger_ms + request_timeout_ms; raised to that,
+        with a log message, if not set explicitly (KIP-91).""",
+        group=DELIVERY,
+    )
+    on_delivery: Callable[..., object] | None = _option(
+        _callable,
+        None,
+        "Called as on_delivery(err, metadata) for every record whose send() names no other callback.",
+        group=DELIVERY,
+    )
+    delivery_report_headers: bool = _option(
+        Flag(),
+        False,
+        "Keep each record's headers until it is delivered and give them back in its metadata.",
+        group=DELIVERY,
+        importance="low",
+    )
+    gapless: bool = _option(
+        Flag(),
+        False,
+        """A record that fails for good stops the producer, so that no later record of its partition is
+        written without it. Needs idempotence.""",
+        group=DELIVERY,
+        importance="low",
+        aliases=("enable_gapless_guarantee",),
+    )
+
+    # Batching, memory and compression
+
+    batch_size: int = _option(
+        Integer(0),
+        16384,
+        "A batch closes when it holds this many bytes. A larger record travels alone; 0: each record does.",
+        group=BATCHING,
+    )
+    linger_ms: float = _option(
+        Milliseconds(),
+        5,
+        "How long a batch that is not full waits for more records.",
+        group=BATCHING,
+    )
+    buffer_memory: int = _option(
+        Integer(1, INT64_MAX),
+        33554432,
+        """Bytes that records which are not yet acknowledged may take in all. When they are used up, send()
+        waits for max_block_ms. Raised to max_request_size if only that is given.""",
+        group=BATCHING,
+        importance="high",
+    )
+    max_block_ms: float = _option(
+        Milliseconds(high=INT64_MAX),
+        60000,
+        "How long send() and partitions_for() may wait, for metadata and memory together.",
+        group=BATCHING,
+    )
+    max_request_size: int = _option(
+        Integer(1),
+        1048576,
+        """The most bytes of a record (before compression, with its overhead) and of a produce request.
+        Lowered to buffer_memory if only that is given.""",
+        group=BATCHING,
+    )
+    compression_type: str = _option(
+        Choice(*COMPRESSION_TYPES, none="none"),
+        "none",
+        "Codec of the batches. A batch that compression would make larger is sent uncompressed.",
+        group=BATCHING,
+        importance="high",
+    )
+    compression_level: int | None = _option(
+        OptionalOf(Integer(-131072, 22)),
+        None,
+        """Level of the codec that compression_type names: gzip 1 to 9, lz4 1 to 17, zstd -131072 to 22.""",
+        group=BATCHING,
+        default_text="the codec's own",
+    )
+    compression_gzip_level: int | None = _option(
+        OptionalOf(Integer(-1, 9)),
+        None,
+        "Level for gzip, 1 to 9; -1 is the default, 6 (KIP-390).",
+        group=BATCHING,
+        default_text="-1",
+    )
+    compression_lz4_level: int | None = _option(
+        OptionalOf(Integer(1, 17)),
+        None,
+        """Level for lz4, 1 to 17: the high-compression mode. Not set: the fast mode, as Java's default
+        (KIP-390).""",
+        group=BATCHING,
+        default_text="the fast mode",
+    )
+    compression_zstd_level: int | None = _option(
+        OptionalOf(Integer(-131072, 22)),
+        None,
+        "Level for zstd, -131072 to 22 (KIP-390).",
+        group=BATCHING,
+        default_text="3",
+    )
+    topic_options: Mapping[str, TopicOptions] = _option(
+        MappingOf(
+            _topic_options,
+            "a mapping from topic names to mappings of compression_type, compression_level, acks, batch_size",
+        ),
+        MappingProxyType({}),
+        """What differs for single topics, for example {'logs': {'compression_type': 'zstd', 'batch_size':
+        131072}}. Possible are compression_type, compression_level, acks and batch_size.""",
+        group=BATCHING,
+        importance="low",
+        aliases=("topic_config",),
+    )
+
+    # Partitioning
+
+    partitioner: Any = _option(
+        _PartitionerKind(is_partitioner, "a callable, an object with a partition() method, a name, or None"),
+        None,
+        """Who chooses the partition of a record that names none. None: the hash of the key, or for a null key
+        a partition that is kept until its batch is full (KIP-794). A name ('round_robin', 'murmur2_random',
+        'consistent_random', ...), a function or an object: see kprod.partitioner.""",
+        group=PARTITIONING,
+        aliases=("partitioner_class",),
+    )
+    partitioner_adaptive_partitioning_enable: bool = _option(
+        Flag(),
+        True,
+        "Records without a key prefer partitions whose broker keeps up (KIP-794).",
+        group=PARTITIONING,
+        importance="low",
+    )
+    partitioner_availability_timeout_ms: float = _option(
+        Milliseconds(high=INT64_MAX),
+        0,
+        """Records without a key avoid partitions whose broker has not taken a batch for this long; 0: never
+        (KIP-794).""",
+        group=PARTITIONING,
+        importance="low",
+    )
+    partitioner_ignore_keys: bool = _option(
+        Flag(),
+        False,
+        "Place records as if they had no key.",
+        group=PARTITIONING,
+    )
+    partitioner_rack_aware: bool = _option(
+        Flag(),
+        False,
+        "Records without a key prefer partitions whose leader is in client_rack (KIP-1123).",
+        group=PARTITIONING,
+        importance="low",
+    )
+
+    # Serialization
+
+    key_serializer: Any = _option(
+        _SERIALIZER,
+        None,
+        "Makes bytes of a key: a function f(key), or an object with serialize(topic, headers, key).",
+        group=SERIALIZATION,
+        importance="high",
+    )
+    value_serializer: Any = _option(
+        _SERIALIZER,
+        None,
+        "Makes bytes of a value, likewise. Neither is called for None.",
+        group=SERIALIZATION,
+        importance="high",
+    )
+
+    # Transactions
+
+    transactional_id: str | None = _option(
+        OptionalOf(NonEmptyText()),
+        None,
+        "Name under which transactions survive a restart. Not available in this version.",
+        group=TRANSACTIONS,
+        importance="low",
+    )
+    transaction_timeout_ms: int = _option(
+        Integer(1),
+        60000,
+        "The coordinator aborts a transaction that is open for longer.",
+        group=TRANSACTIONS,
+        importance="low",
+    )
+    transaction_two_phase_commit_enable: bool = _option(
+        Flag(),
+        False,
+        "Transactions take part in a two-phase commit: they never expire (KIP-939). Not available yet.",
+        group=TRANSACTIONS,
+        importance="low",
+    )
+
+    # Metrics
+
+    metrics_enabled: bool = _option(
+        Flag(), True, "Measure; if False, metrics() is empty.", group=METRICS, importance="low"
+    )
+    metrics_num_samples: int = _option(
+        Integer(1),
+        2,
+        "Windows over which rates and averages are taken.",
+        group=METRICS,
+        importance="low",
+    )
+    metrics_sample_window_ms: float = _option(
+        Milliseconds(1), 30000, "Length of one window.", group=METRICS, importance="low"
+    )
+    metrics_recording_level: str = _option(
+        Choice("INFO", "DEBUG", "TRACE"),
+        "INFO",
+        "How much is measured.",
+        group=METRICS,
+        importance="low",
+    )
+
+    # Security
+
+    security_protocol: str = _option(
+        Choice("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"),
+        "PLAINTEXT",
+        "How to talk to brokers. Only PLAINTEXT is available in this version.",
+        group=SECURITY,
+    )
+    ssl_context: ssl.SSLContext | None = _option(
+        Instance(
+            lambda value: value is None or isinstance(value, ssl.SSLContext), "an ssl.SSLContext, or None"
+        ),
+        None,
+        "Context for TLS; the other ssl_ options are not used then.",
+        group=SECURITY,
+    )
+    ssl_check_hostname: bool = _option(
+        Flag(), True, "The broker's certificate must be for the host connected to.", group=SECURITY
+    )
+    ssl_cafile: str | None = _option(_PATH, None, "PEM file of trusted certificates.", group=SECURITY)
+    ssl_certfile: str | None = _option(_PATH, None, "PEM file of the client's certificate.", group=SECURITY)
+    ssl_keyfile: str | None = _option(_PATH, None, "PEM file of the client's private key.", group=SECURITY)
+    ssl_password: str | None = _option(
+        _SECRET,
+        None,
+        "Password of the private key.",
+        group=SECURITY,
+        aliases=("ssl_key_password",),
+        secret=True,
+    )
+    ssl_crlfile: str | None = _option(_PATH, None, "PEM file of revoked certificates.", group=SECURITY)
+    ssl_ciphers: str | None = _option(
+        _PATH, None, "Cipher suites in OpenSSL's notation.", group=SECURITY, importance="low"
+    )
+    ssl_cipher_suites: tuple[str, ...] = _option(
+        Words(), (), "Cipher suites by their standard names.", group=SECURITY, importance="low"
+    )
+    ssl_enabled_protocols: tuple[str, ...] = _option(
+        Words(), ("TLSv1.2", "TLSv1.3"), "TLS versions to offer.", group=SECURITY
+    )
+    ssl_endpoint_identification_algorithm: str = _option(
+        Choice("https", "", none=""),
+        "https",
+        "Java's form of ssl_check_hostname: '' switches the check off.",
+        group=SECURITY,
+        importance="low",
+    )
+    ssl_truststore_type: str = _option(
+        Choice("PEM", "PKCS12", "JKS"), "JKS", "Format of the trust store.", group=SECURITY
+    )
+    ssl_truststore_location: str | None = _option(_PATH, None, "File of the trust store.", group=SECURITY)
+    ssl_truststore_password: str | None = _option(
+        _SECRET, None, "Password of the trust store.", group=SECURITY, secret=True
+    )
+    ssl_truststore_certificates: str | None = _option(
+        _SECRET, None, "Trusted certificates as PEM text.", group=SECURITY, secret=True
+    )
+    ssl_keystore_type: str = _option(
+        Choice("PEM", "PKCS12", "JKS"), "JKS", "Format of the key store.", group=SECURITY
+    )
+    ssl_keystore_location: str | None = _option(_PATH, None, "File of the key store.", group=SECURITY)
+    ssl_keystore_password: str | None = _option(
+        _SECRET, None, "Password of the key store.", group=SECURITY, secret=True
+    )
+    ssl_keystore_key: str | None = _option(
+        _SECRET, None, "Private key as PEM text.", group=SECURITY, secret=True
+    )
+    ssl_keystore_certificate_chain: str | None = _option(
+        _SECRET, None, "Certificate chain as PEM text.", group=SECURITY, secret=True
+    )
+    sasl_mechanism: str | None = _option(
+        OptionalOf(Choice("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER", "GSSAPI", "AWS_MSK_IAM")),
+        None,
+        "How to authenticate with SASL.",
+        group=SECURITY,
+    )
+    sasl_plain_username: str | None = _option(_SECRET, None, "User name for PLAIN and SCRAM.", group=SECURITY)
+    sasl_plain_password: str | None = _option(
+        _SECRET, None, "Password for PLAIN and SCRAM.", group=SECURITY, secret=True
+    )
+    sasl_jaas_config: str | None = _option(
+        _SECRET, None, "User name and password in Java's form.", group=SECURITY, secret=True
+    )
+    sasl_kerberos_name: str | None = _option(_SECRET, None, "Kerberos name of the broker.", group=SECURITY)
+    sasl_kerberos_service_name: str = _option(
+        Text(none="kafka"), "kafka", "Kerberos service of the broker.", group=SECURITY
+    )
+    sasl_kerberos_domain_name: str | None = _option(
+        _SECRET, None, "Kerberos host name of the broker.", group=SECURITY
+    )
+    sasl_oauth_token_provider: Any = _option(
+        Instance(
+            lambda value: value is None or callable(value) or callable(getattr(value, "token", None)),
+            "a callable or an object with a token() method, or None",
+        ),
+        None,
+        "Gives the token for OAUTHBEARER.",
+        group=SECURITY,
+        secret=True,
+    )
+
+    explicit: frozenset[str] = frozenset()
+    """Names of the options that the user set, whatever the value."""
+
+    without_effect: Mapping[str, object] = dataclasses.field(default_factory=dict)
+    """Options the user set that have no effect here (:data:`NO_EFFECT`), with the values given."""
+
+    @classmethod
+    def from_options(
+        cls, mapping: Mapping[str, object] | None = None, kwargs: Mapping[str, object] | None = None
+    ) -> ProducerConfig:
+        """Check what a user gave and fill in the rest.
+
+        Args:
+            mapping: options by name, dotted or with underscores. Numbers and booleans may be text.
+            kwargs: keyword arguments; numbers and booleans must be numbers and booleans.
+
+        Raises:
+            UnknownOptionError: there is no option of that name; the message gives the nearest there is.
+            KafkaConfigurationError: a value is not accepted, an option is given twice under two names,
+                options contradict each other, or something is not available in this version.
+
+        Warns:
+            UserWarning: an option is accepted for compatibility but has no effect.
+        """
+        values, without_effect = _collect(mapping, kwargs or {})
+        explicit = frozenset(values)
+        resolved = _resolve(values, explicit)
+        for name in without_effect:
+            _warn(f"{name} has no effect: {NO_EFFECT[name].reason}")
+        return cls(**resolved, explicit=explicit, without_effect=MappingProxyType(without_effect))
+
+    def compression_level_of(self, codec: str) -> int | None:
+        """The level set for a codec, by ``compression_level`` or by the codec's own option.
+
+        Args:
+            codec: one of ``none, gzip, snappy, lz4, zstd``.
+
+        Returns:
+            The level, or ``None`` for the codec's default.
+        """
+        if codec == self.compression_type and self.compression_level is not None:
+            return self.compression_level
+        level: int | None = getattr(self, f"compression_{codec}_level", None)
+        return None if codec == "gzip" and level == -1 else level
+
+    def as_dict(self) -> dict[str, Any]:
+        """All options by name, also those without effect that were given; secrets are ``'<hidden>'``."""
+        shown = {
+            option.name: HIDDEN
+            if option.secret and getattr(self, option.name) is not None
+            else getattr(self, option.name)
+            for option in OPTIONS.values()
+        }
+        return {"api_version": None, **shown, **self.without_effect}
+
+    def __repr__(self) -> str:
+        given = (
+            f"{option.name}={option.show(getattr(self, option.name))}"
+            for option in OPTIONS.values()
+            if option.name in self.explicit
+        )
+        return f"ProducerConfig({', '.join(given)})"
+
+
+OPTIONS: Mapping[str, Option] = MappingProxyType(
+    {
+        field.name: Option(
+            name=field.name,
+            default=(
+                field.default_factory() if field.default_factory is not dataclasses.MISSING else field.default
+            ),
+            **field.metadata,
+        )
+        for field in dataclasses.fields(ProducerConfig)
+        if "kind" in field.metadata
+    }
+)
+"""The table, by name."""
+
+
+# --- Options of other clients that have no effect, or not yet -----------------------------------------------
+
+
+@dataclass(frozen=True)
+class NoEffect:
+    """An option that is accepted so that existing configurations can be used, but does nothing."""
+
+    reason: str
+    """Why, as a clause that follows "has no effect:"."""
+    harmless: tuple[object, ...] = (None,)
+    """Values that ask for nothing: no warning is given for them."""
+    kind: Kind[Any] = Anything()
+    """What is accepted all the same."""
+
+
+_OWN_LOOP = "kprod has a network loop of its own"
+_JVM = "it concerns the Java virtual machine"
+_BROKER_SIDE = "it concerns brokers, not producers"
+_SASL_LATER = "SASL is not available in this version"
+_EMPTY: tuple[object, ...] = (None, "", (), [])
+
+NO_EFFECT: Mapping[str, NoEffect] = MappingProxyType(
+    {
+        "api_version": NoEffect("versions are negotiated with every broker", (None, "auto"), ApiVersion()),
+        "api_version_auto_timeout_ms": NoEffect("bootstrap_timeout_ms bounds the start"),
+        "bootstrap_topics_filter": NoEffect("only topics that are sent to are asked for"),
+        "sock_chunk_bytes": NoEffect(_OWN_LOOP),
+        "sock_chunk_buffer_count": NoEffect(_OWN_LOOP),
+        "selector": NoEffect(_OWN_LOOP),
+        "net": NoEffect(_OWN_LOOP),
+        "kafka_client": NoEffect(_OWN_LOOP),
+        "default_api_timeout_ms": NoEffect("max_block_ms bounds every call"),
+        "bootstrap_resolve_timeout_ms": NoEffect(
+            "names are resolved within bootstrap_timeout_ms", (None, 0, "0")
+        ),
+        "buffer_memory_allocation_strategy": NoEffect("memory is always taken as records come"),
+        "metadata_cluster_check_enable": NoEffect(
+            "connections are not checked for their cluster id (KIP-1242)", (None, False, "false")
+        ),
+        "metric_reporters": NoEffect("read metrics() instead", _EMPTY),
+        "auto_include_jmx_reporter": NoEffect(_JVM, (None, False, "false")),
+        "enable_metrics_push": NoEffect(
+            "metrics are not pushed to brokers (KIP-714) in this version", (None, False, "false")
+        ),
+        "config_providers": NoEffect(_JVM, _EMPTY),
+        "security_providers": NoEffect(_JVM, _EMPTY),
+        "ssl_engine_factory_class": NoEffect(_JVM),
+        "ssl_keymanager_algorithm": NoEffect(_JVM),
+        "ssl_trustmanager_algorithm": NoEffect(_JVM),
+        "ssl_secure_random_implementation": NoEffect(_JVM),
+        "ssl_provider": NoEffect(_JVM),
+        "ssl_protocol": NoEffect("ssl_enabled_protocols says which TLS versions are offered"),
+        "sasl_client_callback_handler_class": NoEffect(_JVM),
+        "sasl_login_callback_handler_class": NoEffect(_JVM),
+        "sasl_login_class": NoEffect(_JVM),
+        "sasl_kerberos_kinit_cmd": NoEffect(_JVM),
+        "sasl_kerberos_min_time_before_relogin": NoEffect(_JVM),
+        "sasl_kerberos_ticket_renew_jitter": NoEffect(_JVM),
+        "sasl_kerberos_ticket_renew_window_factor": NoEffect(_JVM),
+        **dict.fromkeys(
+            (
+                "sasl_login_connect_timeout_ms",
+                "sasl_login_read_timeout_ms",
+                "sasl_login_refresh_buffer_seconds",
+                "sasl_login_refresh_min_period_seconds",
+                "sasl_login_refresh_window_factor",
+                "sasl_login_refresh_window_jitter",
+                "sasl_login_retry_backoff_max_ms",
+                "sasl_login_retry_backoff_ms",
+                "sasl_oauthbearer_assertion_algorithm",
+                "sasl_oauthbearer_assertion_claim_aud",
+                "sasl_oauthbearer_assertion_claim_exp_seconds",
+                "sasl_oauthbearer_assertion_claim_iss",
+                "sasl_oauthbearer_assertion_claim_jti_include",
+                "sasl_oauthbearer_assertion_claim_nbf_seconds",
+                "sasl_oauthbearer_assertion_claim_sub",
+                "sasl_oauthbearer_assertion_file",
+                "sasl_oauthbearer_assertion_private_key_file",
+                "sasl_oauthbearer_assertion_private_key_passphrase",
+                "sasl_oauthbearer_assertion_template_file",
+                "sasl_oauthbearer_client_credentials_client_id",
+                "sasl_oauthbearer_client_credentials_client_secret",
+                "sasl_oauthbearer_header_urlencode",
+                "sasl_oauthbearer_jwt_retriever_class",
+                "sasl_oauthbearer_jwt_validator_class",
+                "sasl_oauthbearer_scope",
+                "sasl_oauthbearer_scope_claim_name",
+                "sasl_oauthbearer_sub_claim_name",
+                "sasl_oauthbearer_token_endpoint_url",
+            ),
+            NoEffect(_SASL_LATER),
+        ),
+        **dict.fromkeys(
+            (
+                "sasl_oauthbearer_allow_unverified_audience",
+                "sasl_oauthbearer_allow_unverified_issuer",
+                "sasl_oauthbearer_clock_skew_seconds",
+                "sasl_oauthbearer_expected_audience",
+                "sasl_oauthbearer_expected_issuer",
+                "sasl_oauthbearer_jwks_endpoint_refresh_ms",
+                "sasl_oauthbearer_jwks_endpoint_retry_backoff_max_ms",
+                "sasl_oauthbearer_jwks_endpoint_retry_backoff_ms",
+                "sasl_oauthbearer_jwks_endpoint_url",
+            ),
+            NoEffect(_BROKER_SIDE),
+        ),
+    }
+)
+"""Options of the Java client and of kafka-python 2.0 to 3.1 that are accepted with a warning."""
+
+NOT_AVAILABLE: Mapping[str, str] = MappingProxyType(
+    {
+        "interceptor_classes": "interceptors",
+        "interceptors": "interceptors",
+        "proxy_url": "connecting through a proxy",
+        "socks5_proxy": "connecting through a proxy",
+    }
+)
+"""Options that would change what happens to records or connections, so that ignoring them would be wrong."""
+
+FOREIGN_NAMES: Mapping[str, str] = MappingProxyType(
+    {
+        "metadata_broker_list": "bootstrap_servers",
+        "request_required_acks": "acks",
+        "message_timeout_ms": "delivery_timeout_ms",
+        "queue_buffering_max_ms": "linger_ms",
+        "queue_buffering_max_kbytes": "buffer_memory",
+        "queue_buffering_max_messages": "buffer_memory",
+        "batch_num_messages": "batch_size",
+        "max_batch_size": "batch_size",
+        "message_max_bytes": "max_request_size",
+        "message_send_max_retries": "retries",
+        "compression_codec": "compression_type",
+        "topic_metadata_refresh_interval_ms": "metadata_max_age_ms",
+        "socket_timeout_ms": "request_timeout_ms",
+        "socket_send_buffer_bytes": "send_buffer_bytes",
+        "socket_receive_buffer_bytes": "receive_buffer_bytes",
+        "statistics_interval_ms": "metrics_enabled",
+        "dr_cb": "on_delivery",
+        "dr_msg_cb": "on_delivery",
+        "ssl_ca_location": "ssl_cafile",
+        "ssl_certificate_location": "ssl_certfile",
+        "ssl_key_location": "ssl_keyfile",
+        "sasl_mechanisms": "sasl_mechanism",
+        "sasl_username": "sasl_plain_username",
+        "sasl_password": "sasl_plain_password",
+    }
+)
+"""librdkafka's and aiokafka's names of options that are called otherwise here, for the hint in the error."""
+
+_BY_KEY: Mapping[str, Option] = {
+    key: option for option in OPTIONS.values() for key in (option.name, *option.aliases)
+}
+
+
+# --- From what the user gave to values ----------------------------------------------------------------------
+
+
+def _collect(
+    mapping: Mapping[str, object] | None, kwargs: Mapping[str, object]
+) -> tuple[dict[str, Any], dict[str, object]]:
+    """Find and parse each option given; see :meth:`ProducerConfig.from_options` for what it raises.
+
+    Returns:
+        Parsed values by name, and the options without effect that deserve a warning.
+    """
+    values: dict[str, Any] = {}
+    given_as: dict[str, str] = {}
+    without_effect: dict[str, object] = {}
+    for where, given, value, text in _given(mapping, kwargs):
+        key = given.replace(".", "_")
+        option = _BY_KEY.get(key)
+        name = option.name if option is not None else key
+        if name in given_as:
+            raise KafkaConfigurationError(
+                f"{name} is given twice: as {given_as[name]} and as {where} {given!r}. Keep one of them."
+            )
+        given_as[name] = f"{where} {given!r}"
+        if option is not None:
+            values[name] = _parse(option.kind, given, value, text, option.secret)
+        elif key in NO_EFFECT:
+            accepted = NO_EFFECT[key]
+            parsed = _parse(accepted.kind, given, value, text, secret=False)
+            if not any(value is same or value == same for same in accepted.harmless):
+                without_effect[key] = parsed
+        elif key in NOT_AVAILABLE:
+            if value not in _EMPTY:
+                raise KafkaConfigurationError(
+                    f"{given} is set, but {NOT_AVAILABLE[key]} is not available in this version of kprod."
+                )
+        else:
+            raise UnknownOptionError(_unknown(given, key, where))
+    return values, without_effect
+
+
+def _given(
+    mapping: Mapping[str, object] | None, kwargs: Mapping[str, object]
+) -> Iterator[tuple[str, str, object, bool]]:
+    """What the user gave, one by one: where, name, value, and whether values may be text."""
+    if mapping is not None:
+        if not isinstance(mapping, Mapping):
+            raise KafkaConfigurationError(
+                f"options must be a mapping or keyword arguments, not {type(mapping).__name__}: "
+                "for example KafkaProducer({'bootstrap.servers': 'host:9092'})"
+            )
+        for name, value in mapping.items():
+            if not isinstance(name, str):
+                raise UnknownOptionError(f"the option name {name!r} in the mapping is not a str")
+            yield "mapping key", name, value, True
+    for name, value in kwargs.items():
+        yield "keyword argument", name, value, False
+
+
+def _parse(kind: Kind[Any], given: str, value: object, text: bool, secret: bool) -> Any:
+    try:
+        return kind.parse(value, text)
+    except Rejected as rejected:
+        # str(rejected) may quote the value, so it is left out for secrets.
+        shown = f"a value of type {type(value).__name__}" if secret else _short(value)
+        detail = "" if secret or not str(rejected) else f" ({rejected})"
+        raise KafkaConfigurationError(
+            f"{given}={shown} is not accepted{detail}: it takes {kind.accepts}."
+        ) from None
+
+
+def _short(value: object) -> str:
+    """The value for a message; long ones and addresses with a password are not repeated."""
+    shown = repr(value)
+    if re.search(r"[^\s/@]+@", shown):
+        return f"<{type(value).__name__} with '@'>"
+    return shown if len(shown) <= 200 else shown[:200] + "..."
+
+
+def _unknown(given: str, key: str, where: str) -> str:
+    message = f"There is no option {given!r} ({where})."
+    foreign = FOREIGN_NAMES.get(key)
+    if foreign is not None:
+        return f"{message} It is called {_spelt_like(given, foreign)!r} here."
+    known = [*_BY_KEY, *NO_EFFECT, *NOT_AVAILABLE]
+    near = difflib.get_close_matches(key.lower(), known, n=1, cutoff=0.6)
+    if near:
+        return f"{message} Did you mean {_spelt_like(given, near[0])!r}?"
+    return f"{message} docs/options.md lists all options."
+
+
+def _spelt_like(given: str, name: str) -> str:
+    """The name with dots if the user wrote dots."""
+    return name.replace("_", ".") if "." in given else name
+
+
+def _warn(message: str) -> None:
+    """Warn at the first line outside of this package, so that Python shows it once per place."""
+    level = 1
+    frame = sys._getframe()
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] == "kprod":
+        frame = frame.f_back
+        level += 1
+    warnings.warn(message, UserWarning, stacklevel=level)
+
+
+# --- Rules that connect options -----------------------------------------------------------------------------
+
+
+def _resolve(values: Mapping[str, Any], explicit: frozenset[str]) -> dict[str, Any]:
+    """Fill in defaults, derive what follows from other options, and refuse contradictions."""
+    resolved = {name: values.get(name, option.default) for name, option in OPTIONS.items()}
+    _resolve_compression(resolved, explicit)
+    _resolve_idempotence(resolved, explicit)
+    _resolve_timeouts(resolved, explicit)
+    _resolve_sizes(resolved, explicit)
+    _check_partitioning(resolved)
+    _check_security(resolved, explicit)
+    _check_transactions(resolved, explicit)
+    if not resolved["client_id"]:
+        resolved["client_id"] = _next_client_id(resolved["transactional_id"])
+    return resolved
+
+
+_client_ids = 0
+_client_ids_lock = threading.Lock()
+
+
+def _next_client_id(transactional_id: str | None) -> str:
+    if transactional_id is not None:
+        return f"kprod-producer-{transactional_id}"
+    global _client_ids
+    with _client_ids_lock:
+        _client_ids += 1
+        return f"kprod-producer-{_client_ids}"
+
+
+def _resolve_compression(resolved: dict[str, Any], explicit: frozenset[str]) -> None:
+    codec, level = resolved["compression_type"], resolved["compression_level"]
+    if level is not None:
+        _check_level(codec, level, f"compression_level={level}", f"compression_type={codec!r}")
+        own = f"compression_{codec}_level"
+        if own in explicit and resolved[own] != level:
+            raise KafkaConfigurationError(
+                f"compression_level={level} and {own}={resolved[own]} contradict each other. "
+                "Keep one of them."
+            )
+    if resolved["compression_gzip_level"] == 0:
+        raise KafkaConfigurationError("compression_gzip_level=0 is not accepted: it takes 1 to 9, or -1.")
+    for topic, options in resolved["topic_options"].items():
+        if options.compression_level is not None:
+            topic_codec = options.compression_type or codec
+            _check_level(
+                topic_codec,
+                options.compression_level,
+                f"compression_level={options.compression_level} of topic {topic!r}",
+                f"its compression_type {topic_codec!r}",
+            )
+
+
+def _check_level(codec: str, level: int, what: str, why: str) -> None:
+    bounds = COMPRESSION_LEVELS.get(codec)
+    if bounds is None:
+        raise KafkaConfigurationError(f"{what} contradicts {why}, which has no levels.")
+    if not bounds[0] <= level <= bounds[1]:
+        raise KafkaConfigurationError(f"{what} is not accepted: {codec} takes {bounds[0]} to {bounds[1]}.")
+
+
+def _resolve_idempotence(resolved: dict[str, Any], explicit: frozenset[str]) -> None:
+    """KIP-679 and its follow-ups: on by default, off when acks or retries say so, an error when asked for."""
+    transactional = resolved["transactional_id"] is not None
+    if transactional and not resolved["enable_idempotence"]:
+        raise KafkaConfigurationError(
+            "enable_idempotence=False contradicts transactional_id: transactions need idempotence."
+        )
+    required = transactional or ("enable_idempotence" in explicit and resolved["enable_idempotence"])
+    asked_by = "transactional_id" if transactional else "enable_idempotence=True"
+    conflicts = []
+    if resolved["acks"] != -1:
+        conflicts.append((f"acks={resolved['acks']}", "acks='all'", "a leader may lose what it alone has"))
+    if resolved["retries"] == 0:
+        conflicts.append(("retries=0", "retries > 0", "a lost answer could not be cleared up"))
+    if resolved["enable_idempotence"] and conflicts:
+        if required:
+            given, needed, reason = conflicts[0]
+            raise KafkaConfigurationError(
+                f"{asked_by} contradicts {given}: idempotence needs {needed}, because otherwise {reason}."
+            )
+        resolved["enable_idempotence"] = False
+        log.warning(
+            "Idempotence is off because of %s: records may be written twice or out of order after a retry. "
+            "Set enable_idempotence=False to say that this is meant.",
+            " and ".join(given for given, _, _ in conflicts),
+        )
+    in_flight = resolved["max_in_flight_requests_per_connection"]
+    if resolved["enable_idempotence"] and in_flight > MAX_IDEMPOTENT_IN_FLIGHT:
+        raise KafkaConfigurationError(
+            f"max_in_flight_requests_per_connection={in_flight} contradicts "
+            f"{asked_by if required else 'idempotence, which is on by default'}: brokers remember the last "
+            f"{MAX_IDEMPOTENT_IN_FLIGHT} batches only. Use at most {MAX_IDEMPOTENT_IN_FLIGHT}, or "
+            "enable_idempotence=False."
+        )
+    if resolved["enable_idempotence"]:
+        for topic, options in resolved["topic_options"].items():
+            if options.acks not in (None, -1):
+                raise KafkaConfigurationError(
+                    f"acks={options.acks} of topic {topic!r} contradicts idempotence, which needs "
+                    "acks='all' for every topic. Set enable_idempotence=False, or use a second producer for "
+                    "this topic."
+                )
+    elif resolved["gapless"]:
+        raise KafkaConfigurationError(
+            "gapless=True contradicts a producer without idempotence: without it the order is not known "
+            "after a retry."
+        )
+
+
+def _resolve_timeouts(resolved: dict[str, Any], explicit: frozenset[str]) -> None:
+    least = resolved["linger_ms"] + resolved["request_timeout_ms"]
+    if resolved["delivery_timeout_ms"] < least:
+        parts = f"linger_ms + request_timeout_ms = {resolved['linger_ms']} + {resolved['request_timeout_ms']}"
+        if "delivery_timeout_ms" in explicit:
+            raise KafkaConfigurationError(
+                f"delivery_timeout_ms={resolved['delivery_timeout_ms']} is less than {parts} = {least}: a "
+                "record would be given up before its first request could be answered."
+            )
+        log.warning("delivery_timeout_ms is raised to %s, because of %s.", least, parts)
+        resolved["delivery_timeout_ms"] = least
+    for base, most in (
+        ("retry_backoff_ms", "retry_backoff_max_ms"),
+        ("reconnect_backoff_ms", "reconnect_backoff_max_ms"),
+        ("socket_connection_setup_timeout_ms", "socket_connection_setup_timeout_max_ms"),
+    ):
+        if resolved[base] <= resolved[most]:
+            continue
+        if base in explicit and most in explicit:
+            raise KafkaConfigurationError(
+                f"{base}={resolved[base]} is more than {most}={resolved[most]}: the pause grows from the "
+                "first to the second."
+            )
+        # Only one of them is the user's; the default gives way.
+        given = base if base in explicit else most
+        resolved[base] = resolved[most] = resolved[given]
+
+
+def _resolve_sizes(resolved: dict[str, Any], explicit: frozenset[str]) -> None:
+    memory = resolved["buffer_memory"]
+    largest = resolved["max_request_size"]
+    if largest > memory:
+        if {"buffer_memory", "max_request_size"} <= explicit:
+            raise KafkaConfigurationError(
+                f"max_request_size={largest} is more than buffer_memory={memory}: a record of that size "
+                "could never be buffered."
+            )
+        if "buffer_memory" in explicit:
+            resolved["max_request_size"] = memory
+        else:
+            resolved["buffer_memory"] = memory = largest
+            log.info("buffer_memory is raised to max_request_size, %d bytes.", largest)
+    if resolved["batch_size"] > memory:
+        if {"buffer_memory", "batch_size"} <= explicit:
+            raise KafkaConfigurationError(
+                f"batch_size={resolved['batch_size']} is more than buffer_memory={memory}: such a batch "
+                "could never be filled."
+            )
+        if "buffer_memory" in explicit:
+            resolved["batch_size"] = memory
+        else:
+            resolved["buffer_memory"] = resolved["batch_size"]
+            log.info("buffer_memory is raised to batch_size, %d bytes.", resolved["batch_size"])
+    for topic, options in resolved["topic_options"].items():
+        if options.batch_size is not None and options.batch_size > resolved["buffer_memory"]:
+            raise KafkaConfigurationError(
+                f"batch_size={options.batch_size} of topic {topic!r} is more than "
+                f"buffer_memory={resolved['buffer_memory']}: such a batch could never be filled."
+            )
+
+
+def _check_partitioning(resolved: Mapping[str, Any]) -> None:
+    if resolved["partitioner_rack_aware"] and not resolved["client_rack"]:
+        raise KafkaConfigurationError(
+            "partitioner_rack_aware=True needs client_rack: otherwise it is not known which brokers are near."
+        )
+    if resolved["partitioner_ignore_keys"] and resolved["partitioner"] not in (None, "default"):
+        raise KafkaConfigurationError(
+            "partitioner_ignore_keys=True contradicts partitioner: it is an option of the default "
+            "partitioner."
+        )
+
+
+def _check_security(resolved: Mapping[str, Any], explicit: frozenset[str]) -> None:
+    protocol = resolved["security_protocol"]
+    if protocol != "PLAINTEXT":
+        raise KafkaConfigurationError(
+            f"security_protocol={protocol!r} is not available in this version of kprod: it takes 'PLAINTEXT'."
+        )
+    unused = sorted(
+        name
+        for name in explicit
+        if OPTIONS[name].group == SECURITY and resolved[name] != OPTIONS[name].default
+    )
+    if unused:
+        _warn(
+            f"{', '.join(unused)} {'has' if len(unused) == 1 else 'have'} no effect: security_protocol is "
+            "'PLAINTEXT', so nothing is encrypted or authenticated"
+        )
+
+
+def _check_transactions(resolved: Mapping[str, Any], explicit: frozenset[str]) -> None:
+    if resolved["transaction_two_phase_commit_enable"] and "transaction_timeout_ms" in explicit:
+        raise KafkaConfigurationError(
+            "transaction_timeout_ms contradicts transaction_two_phase_commit_enable=True: transactions of a "
+            "two-phase commit never expire (KIP-939)."
+        )
+    for name in ("transactional_id", "transaction_two_phase_commit_enable"):
+        if resolved[name]:
+            raise KafkaConfigurationError(
+                f"{name} is set, but transactions are not available in this version of kprod."
+            )
