@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
-from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka import ElectionType, KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import (
     AdminClient,
     AlterConfigOpType,
@@ -331,6 +331,19 @@ class KafkaCluster:
 
         wait_until(applied, f"topic {name} to have {wanted}")
 
+    def elect_preferred_leaders(self, topic: str) -> None:
+        """Give every partition of a topic back to the first of its replicas, and wait until it leads."""
+        partitions = self._metadata().topics[topic].partitions
+        wanted = [TopicPartition(topic, number) for number in partitions]
+        # One that has its preferred leader already is reported as ELECTION_NOT_NEEDED: that is fine.
+        self._admin.elect_leaders(ElectionType.PREFERRED, wanted, request_timeout=30.0).result()
+
+        def led_by_the_first() -> bool:
+            now = self._metadata().topics[topic].partitions
+            return all(partition.leader == partition.replicas[0] for partition in now.values())
+
+        wait_until(led_by_the_first, f"the preferred leaders of {topic}")
+
     def topics(self) -> dict[str, int]:
         """All topics and their number of partitions."""
         return {name: len(topic.partitions) for name, topic in self._metadata().topics.items()}
@@ -432,8 +445,12 @@ class KafkaCluster:
         return admin.list_topics(timeout=10.0)
 
     def _metadata(self) -> Any:
-        # All topics: asking librdkafka's admin client for one by name would create it.
-        return self._admin.list_topics(timeout=15.0)
+        # All topics: asking librdkafka's admin client for one by name would create it. Asked again when there
+        # is no answer: it may have chosen a broker that a test has paused.
+        for _ in range(9):
+            with contextlib.suppress(KafkaException):
+                return self._admin.list_topics(timeout=3.0)
+        return self._admin.list_topics(timeout=3.0)
 
     # -- processes -------------------------------------------------------------------------------------------
 
@@ -498,6 +515,8 @@ class KafkaCluster:
             "controller.quorum.election.backoff.max.ms": "500",
             "controller.quorum.fetch.timeout.ms": "1500",
             "replica.lag.time.max.ms": "5000",
+            # Leaders move when a test says so, not every five minutes.
+            "auto.leader.rebalance.enable": "false",
             # Preallocated index files (10 MiB each by default) of many small topics would fill the disk.
             "log.index.size.max.bytes": "1048576",
         }

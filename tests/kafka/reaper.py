@@ -7,6 +7,7 @@ so when the starting *thread* ends, which is wrong for brokers restarted from a 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -48,10 +49,8 @@ def _run() -> None:
     for line in sys.stdin:
         (watched.add if line[0] == "+" else watched.discard)(int(line[1:]))
     for process_group in watched:
-        try:
+        with contextlib.suppress(ProcessLookupError):
             os.killpg(process_group, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
 
 
 if __name__ == "__main__":
