@@ -65,7 +65,7 @@ def check_build() -> list[str]:
 
 
 def try_compiler(compiler: list[str]) -> str:
-    """What the compiler says about a file that includes Python.h; nothing when all is well."""
+    """What the compiler says about a file that includes Python.h; empty when all is well."""
     with tempfile.TemporaryDirectory() as folder:
         source = os.path.join(folder, "probe.c")
         with open(source, "w") as file:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import random
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -105,8 +106,9 @@ def test_the_codec_is_the_one_in_the_log(
 def test_compression_levels_are_readable_and_differ(
     kafka: KafkaCluster, topic: TopicFactory, make_producer: MakeProducer, codec: str, levels: tuple[int, int]
 ) -> None:
-    words = [os.urandom(6).hex().encode() for _ in range(300)]
-    values = [b" ".join(words[(i * j) % 300] for j in range(1, 60)) for i in range(200)]
+    source = random.Random(5)
+    words = [bytes(source.choices(b"abcdefghijklmnop", k=source.randrange(2, 9))) for _ in range(2000)]
+    values = [b" ".join(source.choices(words, k=60)) for _ in range(400)]
     sizes = []
     for level in levels:
         name = topic()
@@ -118,7 +120,8 @@ def test_compression_levels_are_readable_and_differ(
         expected = [expected_record(m, None, value) for m, value in zip(metadata, values, strict=True)]
         assert_records(read_kafka_python(kafka.bootstrap_servers, name), expected)
         sizes.append(sum(batch.size for batch in kafka.log_batches(name)))
-    assert sizes[1] < sizes[0], f"bytes in the log at {codec} levels {levels}: {sizes}"
+    # Of such text each of the three makes at least 7 % less at the higher level.
+    assert sizes[1] < sizes[0] * 0.97, f"bytes in the log at {codec} levels {levels}: {sizes}"
 
 
 def test_metadata_of_a_record(kafka: KafkaCluster, topic: TopicFactory, make_producer: MakeProducer) -> None:
