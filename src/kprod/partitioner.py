@@ -378,7 +378,7 @@ def _checked(choose: Callable[[PartitionRequest], Any]) -> Choose:
 
 def _from_method(method: Callable[..., Any]) -> Callable[[PartitionRequest], Any]:
     names = _parameters(method)
-    if names is None or len(names) == 6 and not set(names) <= set(_KNOWN_PARAMETERS):
+    if names is None or (len(names) == 6 and not set(names) <= set(_KNOWN_PARAMETERS)):
         return lambda r: method(r.topic, r.key, r.serialized_key, r.value, r.serialized_value, r.cluster)
     if names and set(names) <= set(_KNOWN_PARAMETERS):
         return _by_name(method, names)

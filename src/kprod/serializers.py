@@ -53,7 +53,6 @@ class Serializer(ABC):
 
     def close(self) -> None:
         """Called once, when the producer is closed."""
-        return None
 
 
 @dataclass(frozen=True)

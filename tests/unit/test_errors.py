@@ -6,6 +6,7 @@ import copy
 import inspect
 import pickle
 import threading
+from typing import Any
 
 import kafka.errors as kafka_python
 import pytest
@@ -13,7 +14,7 @@ import pytest
 from kprod import errors
 from kprod.errors import BROKER_ERRORS, BrokerResponseError, KafkaError, for_code, name_for_code
 
-PEER_CLASSES = {
+PEER_CLASSES: dict[str, Any] = {
     name: cls
     for name, cls in vars(kafka_python).items()
     if inspect.isclass(cls) and issubclass(cls, kafka_python.KafkaError)
