@@ -1,0 +1,147 @@
+"""confluent-kafka: ``produce()`` with ``poll(0)`` after each record as documented, or in batches."""
+
+from __future__ import annotations
+
+from functools import partial
+from itertools import cycle, islice
+from time import perf_counter
+from typing import Any
+
+from confluent_kafka import Producer
+
+from bench.workload import Workload
+
+_QUEUE_FULL_POLL_S = 0.1
+
+
+class Client:
+    """See :class:`bench.clients.BenchClient`."""
+
+    def __init__(self, bootstrap: str, topic: str, workload: Workload, *, mode: str) -> None:
+        self.acked = 0
+        self.failed: list[str] = []
+        self.latencies: list[float] = []
+        self._topic = topic
+        self._workload = workload
+        self._mode = mode
+        self._producer = Producer(
+            {
+                "bootstrap.servers": bootstrap,
+                "acks": "all",
+                "enable.idempotence": True,
+                "linger.ms": workload.linger_ms,
+                "batch.size": workload.batch_size,
+                "compression.type": workload.codec,
+            }
+        )
+
+    def _delivered(self, error: Any, message: Any) -> None:
+        if error is None:
+            self.acked += 1
+        else:
+            self.failed.append(str(error))
+
+    def _delivered_timed(self, since: float, error: Any, message: Any) -> None:
+        self.latencies.append(perf_counter() - since)
+        self._delivered(error, message)
+
+    def send(self, blocks: int) -> None:
+        if self._mode == "batch":
+            self._send_batches(blocks)
+        elif self._mode == "noreport":
+            self._send_without_reports(blocks)
+        elif self._workload.keys:
+            self._send_keyed(blocks)
+        else:
+            self._send_values(blocks)
+
+    def _produce(self, value: bytes, key: bytes | None, **report: Any) -> None:
+        """``produce()`` of one record, waiting while the client's queue is full."""
+        while True:
+            try:
+                self._producer.produce(self._topic, value, key, **report)
+                return
+            except BufferError:
+                self._producer.poll(_QUEUE_FULL_POLL_S)
+
+    def _send_values(self, blocks: int) -> None:
+        produce, poll, topic, delivered = (
+            self._producer.produce,
+            self._producer.poll,
+            self._topic,
+            self._delivered,
+        )
+        for values in islice(cycle(self._workload.values), blocks):
+            self._produce(values[0], None, on_delivery=partial(self._delivered_timed, perf_counter()))
+            for value in values[1:]:
+                try:
+                    produce(topic, value, on_delivery=delivered)
+                except BufferError:
+                    self._produce(value, None, on_delivery=delivered)
+                poll(0)
+
+    def _send_keyed(self, blocks: int) -> None:
+        produce, poll, topic, delivered = (
+            self._producer.produce,
+            self._producer.poll,
+            self._topic,
+            self._delivered,
+        )
+        for pairs in islice(cycle(self._workload.pairs), blocks):
+            value, key = pairs[0]
+            self._produce(value, key, on_delivery=partial(self._delivered_timed, perf_counter()))
+            for value, key in pairs[1:]:
+                try:
+                    produce(topic, value, key, on_delivery=delivered)
+                except BufferError:
+                    self._produce(value, key, on_delivery=delivered)
+                poll(0)
+
+    def _send_without_reports(self, blocks: int) -> None:
+        produce, poll, topic = self._producer.produce, self._producer.poll, self._topic
+        if self._workload.keys:
+            for pairs in islice(cycle(self._workload.pairs), blocks):
+                for value, key in pairs:
+                    try:
+                        produce(topic, value, key)
+                    except BufferError:
+                        self._produce(value, key)
+                    poll(0)
+        else:
+            for values in islice(cycle(self._workload.values), blocks):
+                for value in values:
+                    try:
+                        produce(topic, value)
+                    except BufferError:
+                        self._produce(value, None)
+                    poll(0)
+
+    def _send_batches(self, blocks: int) -> None:
+        keyed = bool(self._workload.keys)
+        for i in range(blocks):
+            if keyed:
+                pairs = self._workload.pairs[i % len(self._workload.pairs)]
+                messages: list[dict[str, Any]] = [{"value": value, "key": key} for value, key in pairs]
+            else:
+                values = self._workload.values[i % len(self._workload.values)]
+                messages = [{"value": value} for value in values]
+            messages[0]["callback"] = partial(self._delivered_timed, perf_counter())
+            self._produce_batch(messages)
+            self._producer.poll(0)
+
+    def _produce_batch(self, messages: list[dict[str, Any]]) -> None:
+        """``produce_batch()`` of one block; what the full queue refused is offered again."""
+        while True:
+            taken = self._producer.produce_batch(self._topic, messages, on_delivery=self._delivered)
+            if taken == len(messages):
+                return
+            messages = [m for m in messages if m.pop("_error", None) is not None]
+            self._producer.poll(_QUEUE_FULL_POLL_S)
+
+    def drain(self) -> None:
+        left = self._producer.flush()
+        if left:
+            self.failed.append(f"flush() left {left} records")
+
+    def close(self) -> None:
+        self._producer.flush()

@@ -1,0 +1,124 @@
+"""The Java client: our own loop in it, and Kafka's producer performance tool."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from time import perf_counter
+
+from bench.measure import RSS_UNIT, Measurement
+from bench.workload import BLOCK, Workload
+from tests.kafka.distribution import KafkaDistribution
+
+_LOOP = Path(__file__).parents[1] / "java" / "ProduceLoop.java"
+_PERF_TOOL = "org.apache.kafka.tools.ProducerPerformance"
+# kafka-run-class.sh's default heap for the tools.
+_HEAP_MB = 512
+_LAST_LINE = re.compile(
+    r"^(\d+) records sent, .* ([\d.]+) ms avg latency, .* ms max latency, (\d+) ms 50th, .* (\d+) ms 99th",
+    re.MULTILINE,
+)
+
+
+def _properties(bootstrap: str, workload: Workload) -> dict[str, object]:
+    return {
+        "bootstrap.servers": bootstrap,
+        "acks": "all",
+        "enable.idempotence": "true",
+        "linger.ms": workload.linger_ms,
+        "batch.size": workload.batch_size,
+        "compression.type": workload.codec,
+    }
+
+
+@contextmanager
+def _payload_file(lines: Iterator[bytes]) -> Iterator[str]:
+    with tempfile.NamedTemporaryFile(suffix=".payloads") as file:
+        file.writelines(line + b"\n" for line in lines)
+        file.flush()
+        yield file.name
+
+
+def measure_loop(
+    distribution: KafkaDistribution, bootstrap: str, topic: str, workload: Workload
+) -> Measurement:
+    """``KafkaProducer.send()`` with a callback, warmed up before the clock starts."""
+    if workload.keys:
+        lines = (key + b"\t" + value for block in workload.pairs for value, key in block)
+    else:
+        lines = (b"\t" + value for block in workload.values for value in block)
+    with _payload_file(lines) as payloads:
+        counts = [str(n) for n in (workload.records, workload.warmup, BLOCK)]
+        command = distribution.command(str(_LOOP), topic, *counts, payloads, heap_mb=_HEAP_MB)
+        properties = "".join(f"{k}={v}\n" for k, v in _properties(bootstrap, workload).items())
+        said = subprocess.run(command, input=properties, capture_output=True, text=True, check=False)
+    if said.returncode:
+        raise RuntimeError(f"java: {said.stderr[-2000:]}")
+    return Measurement.from_json(said.stdout.splitlines()[-1])
+
+
+def measure_perf_tool(
+    distribution: KafkaDistribution, bootstrap: str, topic: str, workload: Workload
+) -> Measurement:
+    """kafka-producer-perf-test: a long run minus a run of the warm-up alone, start-up being in both.
+
+    Raises:
+        ValueError: the workload has keys, which the tool has not.
+    """
+    if workload.keys:
+        raise ValueError("kafka-producer-perf-test cannot send keys")
+    with _payload_file(value for block in workload.values for value in block) as payloads:
+        short = _run_perf_tool(distribution, bootstrap, topic, workload, payloads, workload.warmup)
+        long = _run_perf_tool(
+            distribution, bootstrap, topic, workload, payloads, workload.warmup + workload.records
+        )
+    assert long.system_seconds is not None and short.system_seconds is not None
+    return Measurement(
+        records=workload.records,
+        seconds=long.seconds - short.seconds,
+        cpu_seconds=long.cpu_seconds - short.cpu_seconds,
+        system_seconds=long.system_seconds - short.system_seconds,
+        peak_rss=long.peak_rss,
+        p50_ms=long.p50_ms,
+        p99_ms=long.p99_ms,
+    )
+
+
+def _run_perf_tool(
+    distribution: KafkaDistribution,
+    bootstrap: str,
+    topic: str,
+    workload: Workload,
+    payloads: str,
+    records: int,
+) -> Measurement:
+    properties = [f"{k}={v}" for k, v in _properties(bootstrap, workload).items()]
+    command = distribution.command(
+        _PERF_TOOL, "--topic", topic, "--num-records", str(records), "--throughput", "-1",
+        "--payload-file", payloads, "--producer-props", *properties, heap_mb=_HEAP_MB,
+    )  # fmt: skip
+    start = perf_counter()
+    with tempfile.TemporaryFile("w+") as output:
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT)
+        _, status, usage = os.wait4(process.pid, 0)
+        seconds = perf_counter() - start
+        process.returncode = os.waitstatus_to_exitcode(status)
+        output.seek(0)
+        text = output.read()
+    summary = _LAST_LINE.search(text)
+    if process.returncode or summary is None or int(summary[1]) != records:
+        raise RuntimeError(f"java-perf: {text[-2000:]}")
+    return Measurement(
+        records=records,
+        seconds=seconds,
+        cpu_seconds=usage.ru_utime + usage.ru_stime,
+        system_seconds=usage.ru_stime,
+        peak_rss=usage.ru_maxrss * RSS_UNIT,
+        p50_ms=float(summary[3]),
+        p99_ms=float(summary[4]),
+    )

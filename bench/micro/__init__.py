@@ -1,0 +1,1 @@
+"""Microbenchmarks of the core: ``python -m pytest bench/micro --benchmark-only``."""
