@@ -96,7 +96,7 @@ class Option:
     group: str
     """The section of the documentation it stands in."""
     importance: Importance
-    """The Java client's grading."""
+    """How likely it is that an application needs to think about it."""
     aliases: tuple[str, ...]
     """Further names; the dotted form of every name is accepted as well."""
     secret: bool
@@ -951,8 +951,8 @@ NOT_AVAILABLE: Mapping[str, str] = MappingProxyType(
     {
         "interceptor_classes": "interceptors",
         "interceptors": "interceptors",
-        "proxy_url": "connecting through a proxy",
-        "socks5_proxy": "connecting through a proxy",
+        "proxy_url": "support for proxies",
+        "socks5_proxy": "support for proxies",
     }
 )
 """Options that would change what happens to records or connections, so that ignoring them would be wrong."""
@@ -1025,7 +1025,7 @@ def _collect(
         elif key in NOT_AVAILABLE:
             if value not in _EMPTY:
                 raise KafkaConfigurationError(
-                    f"{given} is set, but {NOT_AVAILABLE[key]} is not available in this version of kprod."
+                    f"{given} is set, but this version of kprod has no {NOT_AVAILABLE[key]}."
                 )
         else:
             raise UnknownOptionError(_unknown(given, key, where))

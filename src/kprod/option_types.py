@@ -363,13 +363,13 @@ class Endpoints(Kind["tuple[Endpoint, ...]"]):
         shown = "an address with '@'" if "@" in entry else repr(entry)
         if "://" in entry:
             raise Rejected(f"{shown} must be written without the protocol before '://'")
+        if entry.count(":") > 1 and "[" not in entry:
+            raise Rejected(f"{shown}: an IPv6 address must stand in brackets")
         match = re.fullmatch(
             r"\[(?P<v6>[0-9A-Fa-f:.%\w-]+)\](?::(?P<port6>.*))?|(?P<host>[^:\[\]\s@/]+)(?::(?P<port>.*))?",
             entry,
         )
         if match is None:
-            if entry.count(":") > 1 and "[" not in entry:
-                raise Rejected(f"{shown}: an IPv6 address must stand in brackets")
             raise Rejected(f"{shown} is not a host and port")
         port_text = match["port6"] if match["v6"] else match["port"]
         if port_text is None:
