@@ -51,7 +51,7 @@ class Bench:
         self.workload = workload
         self.partitions = partitions
         self._keep_topics = keep_topics
-        self._admin = AdminClient({"bootstrap.servers": bootstrap, "log_level": 3})
+        self._admin = AdminClient({"bootstrap.servers": bootstrap, "log_level": 2})
         self._distribution: KafkaDistribution | None = None
 
     def run(self, name: str, workload: Workload) -> Measurement:

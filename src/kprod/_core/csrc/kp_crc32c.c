@@ -36,8 +36,12 @@
 #  endif
 #endif
 
-/* MSVC compiles any intrinsic without being told; the others want the function marked. */
-#if defined(__GNUC__) || defined(__clang__)
+/* MSVC compiles any intrinsic without being told; the others want the function
+ * marked.  For clang the CRC instruction is a feature besides SSE4.2; GCC before
+ * 11 does not know it by that name. */
+#if defined(__clang__)
+#  define KP_TARGET(isa) __attribute__((target("crc32," isa)))
+#elif defined(__GNUC__)
 #  define KP_TARGET(isa) __attribute__((target(isa)))
 #else
 #  define KP_TARGET(isa)
@@ -54,6 +58,8 @@ kp_crc32c_fn kp_crc32c;
 static uint32_t slices[8][256];
 
 /* ---- tables -------------------------------------------------------------- */
+
+#if defined(KP_CRC_X86) || defined(KP_CRC_ARM)
 
 /* a * b mod P */
 static uint32_t multiply_mod_p(uint32_t a, uint32_t b) {
@@ -76,6 +82,8 @@ static uint32_t power_of_x(uint64_t n) {
     }
     return result;
 }
+
+#endif
 
 static void build_slices(void) {
     for (uint32_t b = 0; b < 256; b++) {
