@@ -278,6 +278,8 @@ def is_partitioner(value: object) -> bool:
     """Whether a value can be given as a partitioner: None, a callable, an object with ``partition()``."""
     if isinstance(value, type) and callable(getattr(value, "partition", None)):
         return False  # the class where an instance is needed
+    if isinstance(value, (str, bytes, bytearray)):
+        return False  # they have a partition() of their own
     return value is None or callable(value) or callable(getattr(value, "partition", None))
 
 
