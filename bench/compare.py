@@ -156,8 +156,8 @@ def markdown(series: Sequence[Series], size: int) -> str:
     baseline = next((s for s in series if s.name == BASELINE and s.measured), None)
     base_cpu = statistics.median(baseline.values(cpu_ns)) if baseline else None
     base_rate = statistics.median(baseline.values(_rate)) if baseline else None
-    columns = ("client", "CPU ns/record", "system", "vs. baseline", "krec/s", "vs. baseline", "MB/s")
-    columns += ("p50 ms", "p99 ms", "peak MB")
+    columns = ["client", "CPU ns/record", "system", "vs. baseline", "krec/s", "vs. baseline", "MB/s"]
+    columns += ["p50 ms", "p99 ms", "peak MB"]
     lines = [f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
     for s in series:
         if not s.measured:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 
-import crc32c as independent
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -20,6 +19,7 @@ from kprod._core.varint import (
     size_of_uvarint,
     size_of_varint,
 )
+from tests.reference import crc32c as reference_crc32c
 from tests.reference import murmur2 as reference
 from tests.reference.record_batch import BadBatch
 from tests.reference.record_batch import compress as reference_compress
@@ -40,9 +40,9 @@ def test_murmur2_is_the_reference(key: bytes, partitions: int) -> None:
     assert partition_for_key(key, partitions) == reference.partition_for_key(key, partitions)
 
 
-@given(payloads, st.integers(0, 2**32 - 1), tiers, st.integers(0, 15))
-def test_crc32c_is_the_packages(data: bytes, value: int, tier: str, start: int) -> None:
-    assert crc32c(memoryview(data)[start:], value, implementation=tier) == independent.crc32c(
+@given(st.binary(max_size=3000), st.integers(0, 2**32 - 1), tiers, st.integers(0, 15))
+def test_crc32c_is_the_reference(data: bytes, value: int, tier: str, start: int) -> None:
+    assert crc32c(memoryview(data)[start:], value, implementation=tier) == reference_crc32c.crc32c(
         data[start:], value
     )
 

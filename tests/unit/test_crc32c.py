@@ -1,4 +1,4 @@
-"""CRC-32C: every tier of this processor against RFC 3720, the reference and another package."""
+"""CRC-32C: every tier of this processor against RFC 3720 and the reference."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import subprocess
 import sys
 import threading
 
-import crc32c as independent
 import pytest
 
 from kprod._core.crc32c import crc32c, implementation, implementations
@@ -16,6 +15,17 @@ from tests.reference import crc32c as reference
 
 RNG = random.Random(3)
 DATA = RNG.randbytes(300_000)
+
+
+def _prefixes(data: bytes) -> list[int]:
+    """The CRC of ``data[:n]`` at index n, by the reference."""
+    crcs = [0]
+    for i in range(len(data)):
+        crcs.append(reference.crc32c(data[i : i + 1], crcs[-1]))
+    return crcs
+
+
+PREFIXES = _prefixes(DATA)
 
 every_implementation = pytest.mark.parametrize("tier", implementations())
 
@@ -44,11 +54,11 @@ def test_published_vectors(tier: str, data: bytes, crc: int) -> None:
 
 
 @every_implementation
-def test_all_short_lengths_at_all_alignments(tier: str) -> None:
-    view = memoryview(DATA)
-    for length in range(1026):
-        expected = [independent.crc32c(view[start : start + length]) for start in range(16)]
-        assert [crc32c(view[start : start + length], implementation=tier) for start in range(16)] == expected
+@pytest.mark.parametrize("start", range(16))
+def test_all_short_lengths_at_all_alignments(tier: str, start: int) -> None:
+    view = memoryview(DATA)[start : start + 1025]
+    expected = _prefixes(bytes(view))
+    assert [crc32c(view[:n], implementation=tier) for n in range(1026)] == expected
 
 
 @every_implementation
@@ -57,12 +67,12 @@ def test_lengths_around_block_boundaries(tier: str) -> None:
     edges = {step * count for step in (136, 768, 12288, 69632) for count in (1, 2, 3, 4)} | {65536, 262144}
     for edge in edges:
         for length in (edge - 8, edge - 1, edge, edge + 1, edge + 7, edge + 135, edge + 767):
-            assert crc32c(DATA[:length], implementation=tier) == independent.crc32c(DATA[:length]), length
+            assert crc32c(DATA[:length], implementation=tier) == PREFIXES[length], length
 
 
 @every_implementation
 def test_pieces_make_the_whole(tier: str) -> None:
-    whole = independent.crc32c(DATA)
+    whole = PREFIXES[-1]
     for _ in range(100):
         cuts = sorted(RNG.choices(range(len(DATA) + 1), k=RNG.randrange(1, 6)))
         crc = 0
@@ -71,18 +81,13 @@ def test_pieces_make_the_whole(tier: str) -> None:
         assert crc == whole
 
 
-def test_reference_agrees_with_the_package() -> None:
-    for length in (0, 1, 7, 8, 100, 4096):
-        assert reference.crc32c(DATA[:length], 99) == independent.crc32c(DATA[:length], 99)
-
-
 @pytest.mark.parametrize("kind", [bytes, bytearray, memoryview])
 def test_any_bytes_like(kind: type) -> None:
-    assert crc32c(kind(DATA)) == independent.crc32c(DATA)
+    assert crc32c(kind(DATA)) == PREFIXES[-1]
 
 
 def test_threads_share_it() -> None:
-    expected = independent.crc32c(DATA)
+    expected = PREFIXES[-1]
     wrong: list[int] = []
 
     def check() -> None:
