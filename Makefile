@@ -6,7 +6,7 @@
 #   make build   sdist and wheel into dist/        make bench   benchmarks
 #   make lint    ruff and mypy                     make clean   remove everything that was made
 #
-# PYTHON=python3.13 chooses the interpreter; ARGS="-k murmur2 -x" goes to pytest, or to `kprod demo`.
+# PYTHON=python3.13 chooses the interpreter; ARGS="-k murmur2 -x" goes to pytest, `kprod demo` or bench.compare.
 
 PYTHON ?= python3
 ARGS ?=
@@ -38,14 +38,17 @@ build: $(STAMPS)/tools
 	$(BIN)/python -m build
 
 bench: $(STAMPS)/kprod $(STAMPS)/bench kafka
-	$(BIN)/python -m pytest bench --benchmark-only $(ARGS)
+	$(BIN)/python -m pytest bench/micro --benchmark-only
+	$(BIN)/python -m bench.compare $(ARGS)
 
-lint: $(STAMPS)/kprod $(STAMPS)/test $(STAMPS)/lint
+lint: $(STAMPS)/kprod $(STAMPS)/test $(STAMPS)/bench $(STAMPS)/lint
 	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/cython-lint src
 	$(BIN)/mypy
 
 # Everything that tests need, without running them.
-develop: $(STAMPS)/kprod $(STAMPS)/test $(STAMPS)/lint kafka
+develop: $(STAMPS)/kprod $(STAMPS)/test $(STAMPS)/bench $(STAMPS)/lint kafka
 
 # Without Java or Maven the tests that need real Kafka are skipped; KPROD_REQUIRE_KAFKA=1 makes that an error.
 kafka: $(STAMPS)/test

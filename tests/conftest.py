@@ -14,12 +14,12 @@ import os
 import re
 import secrets
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.kafka.cluster import KafkaCluster
-from tests.kafka.distribution import KafkaUnavailable, ensure_distribution
+if TYPE_CHECKING:
+    from tests.kafka.cluster import KafkaCluster
 
 _CLUSTER_FIXTURES = {"kafka": "kafka", "topic": "kafka", "kafka3": "kafka3", "topic3": "kafka3"}
 _running: dict[str, KafkaCluster] = {}
@@ -52,6 +52,10 @@ class TopicFactory:
 
 
 def _cluster(name: str, nodes: int, **server_properties: Any) -> Iterator[KafkaCluster]:
+    # Not at the top: the tests of wheels have no confluent-kafka, and need none.
+    from tests.kafka.cluster import KafkaCluster
+    from tests.kafka.distribution import KafkaUnavailable, ensure_distribution
+
     try:
         distribution = ensure_distribution()
     except KafkaUnavailable as error:
@@ -104,15 +108,6 @@ def _whole_clusters() -> Iterator[None]:
     yield
     for cluster in _running.values():
         cluster.heal()
-
-
-def pytest_configure(config: pytest.Config) -> None:
-    for marker in (
-        "kafka: needs a real Apache Kafka broker",
-        "kafka3: needs a real Apache Kafka cluster of three nodes",
-        "slow: takes more than about ten seconds",
-    ):
-        config.addinivalue_line("markers", marker)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -30,11 +30,12 @@ PACKAGES = {
             "java": "java-17-openjdk-headless", "mvn": "maven"},
     "apk add": {"cc": "build-base", "headers": "python3-dev", "venv": "python3",
             "java": "openjdk17-jre-headless", "mvn": "maven"},
-    "brew install": {"cc": "gcc", "headers": "python", "venv": "python", "java": "openjdk@17", "mvn": "maven"},
+    "brew install": {"cc": "gcc", "headers": "python", "venv": "python", "java": "openjdk", "mvn": "maven"},
 }  # fmt: skip
 
 
 def how_to_install(*things: str) -> str:
+    """The command that installs ``things``, keys of :data:`PACKAGES`, on this kind of system."""
     for command, names in PACKAGES.items():
         if shutil.which(command.split()[0]):
             return f"try: {command} {' '.join(names[thing] for thing in things)}"
@@ -42,6 +43,7 @@ def how_to_install(*things: str) -> str:
 
 
 def check_build() -> list[str]:
+    """What is missing to make an environment and build the extensions in it."""
     if sys.version_info < MINIMUM_PYTHON:
         found, needed = (".".join(map(str, version[:2])) for version in (sys.version_info, MINIMUM_PYTHON))
         hint = "choose another with: make PYTHON=python3.12 ..."
@@ -77,6 +79,7 @@ def try_compiler(compiler: list[str]) -> str:
 
 
 def check_kafka() -> list[str]:
+    """What is missing to fetch and run Apache Kafka."""
     missing = []
     home = os.environ.get("JAVA_HOME")
     java = shutil.which("java", path=os.path.join(home, "bin")) if home else shutil.which("java")

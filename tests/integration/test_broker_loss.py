@@ -62,8 +62,10 @@ class Stream:
         """Keep on sending until ``thread`` has ended, at most 20,000 records ahead of the answers."""
         while thread.is_alive() and len(self.futures) < at_most:
             self.send(200)
-            behind = self.futures[max(0, len(self.futures) - 20_000)]
-            wait_until(lambda f=behind: f.is_done or not thread.is_alive(), "an answer", 90, 0.001)
+            wait_until(lambda: self._behind_is_done() or not thread.is_alive(), "an answer", 90, 0.001)
+
+    def _behind_is_done(self) -> bool:
+        return bool(self.futures[max(0, len(self.futures) - 20_000)].is_done)
 
     def check(self, cluster: KafkaCluster) -> None:
         """Every record was acknowledged with the offset at which the consumer finds it."""
@@ -74,6 +76,7 @@ class Stream:
         assert acknowledged == {(r.partition, r.offset) for r in found}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("codec", ["none", "lz4"])
 def test_single_broker_killed_and_restarted_in_mid_stream(
     kafka: KafkaCluster, topic: TopicFactory, make_producer: MakeProducer, codec: str
@@ -122,6 +125,7 @@ def test_leader_killed(kafka3: KafkaCluster, topic3: TopicFactory, make_producer
     stream.check(kafka3)
 
 
+@pytest.mark.slow
 def test_every_broker_restarted_in_turn(
     kafka3: KafkaCluster, topic3: TopicFactory, make_producer: MakeProducer
 ) -> None:
@@ -133,14 +137,18 @@ def test_every_broker_restarted_in_turn(
         for node in kafka3.nodes:
             kafka3.shut_down(node)
             kafka3.start(node)
-            for partition in range(PARTITIONS):
-                wait_until(lambda p=partition: len(kafka3.in_sync(name, p)) == 3, "all replicas in sync", 60)
+            wait_until(
+                lambda: all(len(kafka3.in_sync(name, p)) == 3 for p in range(PARTITIONS)),
+                "replicas in sync",
+                60,
+            )
 
     with meanwhile(roll) as rolling:
         stream.send_while(rolling, at_most=400_000)
     stream.check(kafka3)
 
 
+@pytest.mark.slow
 def test_leader_that_hangs_is_replaced(
     kafka3: KafkaCluster, topic3: TopicFactory, make_producer: MakeProducer
 ) -> None:

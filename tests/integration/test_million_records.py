@@ -36,7 +36,6 @@ def _tails(random_source: random.Random) -> list[bytes]:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
 @pytest.mark.parametrize("codec", CODECS)
 def test_one_million_records(
     kafka: KafkaCluster, topic: TopicFactory, make_producer: MakeProducer, codec: str

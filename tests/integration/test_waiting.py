@@ -121,13 +121,14 @@ def test_unreachable_bootstrap_says_who_and_why() -> None:
         closed.bind(("127.0.0.1", 0))
         port = closed.getsockname()[1]
 
+    producer: KafkaProducer | None = None
+
     def send() -> Any:
         # Where it shows (constructor or first send) is the producer's choice.
         nonlocal producer
         producer = KafkaProducer(bootstrap_servers=f"127.0.0.1:{port}", max_block_ms=2000)
         return producer.send("topic", b"x")
 
-    producer: KafkaProducer | None = None
     started = time.monotonic()
     error = failure(send)
     assert time.monotonic() - started < 10
