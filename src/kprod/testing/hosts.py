@@ -50,13 +50,14 @@ class ThreadHost:
             for sock in sockets:
                 sock.close()
             raise
-        self._loop = asyncio.new_event_loop()
+        # The selector loop on Windows too: sockets are added to it as readers.
+        self._loop = asyncio.SelectorEventLoop()
         self._server = BrokerServer(sockets, host, self._loop, **options)
         self._thread = threading.Thread(target=self._run, name="kprod-mock-cluster", daemon=True)
         self._lock = threading.Lock()
         self._closed = False
         self._thread.start()
-        asyncio.run_coroutine_threadsafe(self._server.start(), self._loop).result()
+        self.call("start")
 
     def _run(self) -> None:
         asyncio.set_event_loop(self._loop)

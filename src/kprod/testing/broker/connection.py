@@ -67,7 +67,9 @@ class Connection(asyncio.BufferedProtocol):
         peer = transport.get_extra_info("peername")
         self.address = f"{peer[0]}:{peer[1]}" if peer else ""
         self.broker.connections.add(self)
-        if self.broker.black_hole:
+        if not self.broker.accepting:
+            self.abort()  # The broker stopped while the connection was being opened.
+        elif self.broker.black_hole:
             self._transport.pause_reading()
 
     def connection_lost(self, exc: Exception | None) -> None:

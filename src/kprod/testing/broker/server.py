@@ -110,32 +110,61 @@ class Broker:
         self.slow_write_interval = 0.0
         self.slow_write_bytes = 1
         self._socket = sock
-        self._server: asyncio.Server | None = None
+        self.accepting = False
+        self._openings: set[asyncio.Task[Any]] = set()
 
-    async def start(self) -> None:
+    def start(self) -> None:
         """Accept connections."""
-        loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(
-            lambda: Connection(self), sock=self._socket, ssl=self.cluster.ssl_context
-        )
+        self._socket.setblocking(False)
+        self._socket.listen(128)
+        self.accepting = True
+        self.cluster.loop.add_reader(self._socket, self._accept)
+
+    def _accept(self) -> None:
+        # asyncio's own server drops a connection on the floor when it is closed while accepting; this does not.
+        while True:
+            try:
+                sock, _ = self._socket.accept()
+            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+                return
+            sock.setblocking(False)
+            opening = self.cluster.loop.create_task(self._open(sock))
+            self._openings.add(opening)
+            opening.add_done_callback(self._openings.discard)
+
+    async def _open(self, sock: socket.socket) -> None:
+        try:
+            await self.cluster.loop.connect_accepted_socket(
+                lambda: Connection(self), sock, ssl=self.cluster.ssl_context
+            )
+        except OSError as exc:  # also a TLS handshake that failed
+            self.cluster.client_errors.append(f"broker {self.node.id}: connection not opened: {exc}")
+            sock.close()
 
     def stop(self, keep_port: bool) -> None:
         """Close the listening socket and all connections.
 
         Args:
             keep_port: hold the port with a socket that does not listen. Connections are refused then, and
-                nobody
-                else can be given the port; not even a client that connects to it, by connecting to itself.
+                nobody else can be given the port; not even a client that connects to it, by connecting to
+                itself.
         """
-        if self._server is not None:
-            self._server.close()
-            self._server = None
-        else:
-            self._socket.close()
+        self.accepting = False
+        self.cluster.loop.remove_reader(self._socket)
+        self._socket.close()
         if keep_port:
             self._socket = bind(self.node.host, self.node.port)
         for connection in list(self.connections):
             connection.abort()
+
+    async def closed(self) -> None:
+        """Wait until nothing of it is left in the event loop."""
+        while self._openings:
+            await asyncio.wait(self._openings)
+        for connection in list(self.connections):
+            connection.abort()
+        while self.connections:
+            await asyncio.sleep(0)
 
     def handle(self, connection: Connection, frame: bytes | bytearray) -> None:
         """Handle one request frame."""
@@ -178,7 +207,7 @@ class BrokerServer:
         ssl_context: ssl.SSLContext | None = None,
         **options: Any,
     ) -> None:
-        self._loop = loop
+        self.loop = loop
         self.ssl_context = ssl_context
         nodes = [
             Node(number, host, sock.getsockname()[1], racks[number - 1] if racks else None)
@@ -191,10 +220,10 @@ class BrokerServer:
         self._waiters: list[tuple[int, str | None, asyncio.Future[int]]] = []
         self.state.on_append = self._wake_waiters
 
-    async def start(self) -> None:
+    def start(self) -> None:
         """Start all brokers."""
         for broker in self.brokers.values():
-            await broker.start()
+            broker.start()
 
     async def close(self) -> None:
         """Stop all brokers; after this nothing is left open."""
@@ -202,9 +231,8 @@ class BrokerServer:
             broker.stop(keep_port=False)
         for _, _, future in self._waiters:
             future.cancel()
-        # Aborted transports are closed in the next turns of the loop.
-        while any(broker.connections for broker in self.brokers.values()):
-            await asyncio.sleep(0)
+        for broker in self.brokers.values():
+            await broker.closed()
         await asyncio.sleep(0)
 
     # --- requests ---------------------------------------------------------------------------------------
@@ -326,7 +354,7 @@ class BrokerServer:
         have = self.count(topic, None)
         if have >= count:
             return have
-        future: asyncio.Future[int] = self._loop.create_future()
+        future: asyncio.Future[int] = self.loop.create_future()
         waiter = (count, topic, future)
         self._waiters.append(waiter)
         try:
@@ -395,12 +423,12 @@ class BrokerServer:
             broker.stop(keep_port=True)
             self.state.node_stopped(node)
 
-    async def start_broker(self, node: int) -> None:
+    def start_broker(self, node: int) -> None:
         """Start a stopped broker on the same port."""
         broker = self.brokers[node]
         if not broker.node.alive:
-            await broker.start()
             self.state.node_started(node)
+            broker.start()
 
     def set_unreachable(self, node: int, unreachable: bool) -> None:
         """Let a broker swallow everything without an answer, or end that."""
