@@ -17,7 +17,7 @@ PYTHON_VERSION := $(or $(shell $(PYTHON) -c 'import sysconfig; print(sysconfig.g
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 CORE := src/kprod/_core
-NATIVE := setup.py $(wildcard $(CORE)/*.pyx $(CORE)/*.pxd $(CORE)/csrc/*.c $(CORE)/csrc/*.h)
+NATIVE := setup.py $(wildcard $(CORE)/*.pyx $(CORE)/*.pxd $(CORE)/*.pxi $(CORE)/csrc/*.c $(CORE)/csrc/*.h)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
