@@ -24,6 +24,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Literal, TypeVar, cast
 
+from kprod._core.compression import CODECS, check_level, get_codec
 from kprod.errors import KafkaConfigurationError, UnknownOptionError
 from kprod.option_types import (
     INT32_MAX,
@@ -58,12 +59,8 @@ T = TypeVar("T")
 
 Importance = Literal["high", "medium", "low"]
 
-COMPRESSION_TYPES = ("none", "gzip", "snappy", "lz4", "zstd")
-
-COMPRESSION_LEVELS: Mapping[str, tuple[int, int]] = MappingProxyType(
-    {"gzip": (1, 9), "lz4": (1, 17), "zstd": (-131072, 22)}
-)
-"""Lowest and highest level of the codecs that have levels (KIP-390)."""
+COMPRESSION_TYPES = tuple(codec.name for codec in CODECS)
+"""Names of the codecs, from the table in the core."""
 
 MAX_IDEMPOTENT_IN_FLIGHT = 5
 """Brokers remember the last five batches per producer and partition, to recognise a repeated one."""
@@ -513,7 +510,7 @@ class ProducerConfig:
     compression_level: int | None = _option(
         OptionalOf(Integer(-131072, 22)),
         None,
-        """Level of the codec that compression_type names: gzip 1 to 9, lz4 1 to 17, zstd -131072 to 22.""",
+        "Level of the codec that compression_type names: gzip 1 to 9, lz4 0 to 17, zstd -131072 to 22.",
         group=BATCHING,
         default_text="the codec's own",
     )
@@ -525,12 +522,12 @@ class ProducerConfig:
         default_text="-1",
     )
     compression_lz4_level: int | None = _option(
-        OptionalOf(Integer(1, 17)),
+        OptionalOf(Integer(0, 17)),
         None,
-        """Level for lz4, 1 to 17: the high-compression mode. Not set: the fast mode, as Java's default
-        (KIP-390).""",
+        """Level for lz4: 0 to 2 is the fast mode, 3 to 12 the high-compression mode, 13 to 17 the same as 12
+        (KIP-390). The Java client's default, 9, means the fast mode there.""",
         group=BATCHING,
-        default_text="the fast mode",
+        default_text="0",
     )
     compression_zstd_level: int | None = _option(
         OptionalOf(Integer(-131072, 22)),
@@ -1139,7 +1136,7 @@ def _resolve_compression(resolved: dict[str, Any], explicit: frozenset[str]) -> 
                 "Keep one of them."
             )
     if resolved["compression_gzip_level"] == 0:
-        raise KafkaConfigurationError("compression_gzip_level=0 is not accepted: it takes 1 to 9, or -1.")
+        _check_level("gzip", 0, "compression_gzip_level=0", "compression_type='gzip'")
     for topic, options in resolved["topic_options"].items():
         if options.compression_level is not None:
             topic_codec = options.compression_type or codec
@@ -1152,11 +1149,13 @@ def _resolve_compression(resolved: dict[str, Any], explicit: frozenset[str]) -> 
 
 
 def _check_level(codec: str, level: int, what: str, why: str) -> None:
-    bounds = COMPRESSION_LEVELS.get(codec)
-    if bounds is None:
+    rule = get_codec(codec).level_rule
+    if rule is None:
         raise KafkaConfigurationError(f"{what} contradicts {why}, which has no levels.")
-    if not bounds[0] <= level <= bounds[1]:
-        raise KafkaConfigurationError(f"{what} is not accepted: {codec} takes {bounds[0]} to {bounds[1]}.")
+    try:
+        check_level(codec, level)
+    except ValueError:
+        raise KafkaConfigurationError(f"{what} is not accepted: {codec} takes {rule}.") from None
 
 
 def _resolve_idempotence(resolved: dict[str, Any], explicit: frozenset[str]) -> None:

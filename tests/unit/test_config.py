@@ -287,8 +287,8 @@ def test_durations_may_have_fractions() -> None:
         ({"compression_type": "brotli"}, "it takes one of 'none', 'gzip', 'snappy', 'lz4', 'zstd'"),
         ({"compression_type": 3}, "compression_type=3 is not accepted"),
         ({"compression_gzip_level": 10}, "it takes a whole number from -1 to 9, or None"),
-        ({"compression_gzip_level": 0}, "compression_gzip_level=0 is not accepted: it takes 1 to 9, or -1"),
-        ({"compression_lz4_level": 0}, "it takes a whole number from 1 to 17"),
+        ({"compression_gzip_level": 0}, "compression_gzip_level=0 is not accepted: gzip takes -1"),
+        ({"compression_lz4_level": -1}, "it takes a whole number from 0 to 17"),
         ({"compression_zstd_level": 23}, "it takes a whole number from -131072 to 22"),
         ({"enable_idempotence": 1}, "enable_idempotence=1 is not accepted: it takes True or False."),
         ({"enable_idempotence": "yes"}, "enable_idempotence='yes' is not accepted"),
@@ -522,9 +522,12 @@ def test_compression_level_by_the_codecs_own_option() -> None:
     [
         ({"compression_level": 3}, "compression_level=3 contradicts compression_type='none'"),
         ({"compression_type": "snappy", "compression_level": 1}, "'snappy', which has no levels"),
-        ({"compression_type": "gzip", "compression_level": 10}, "is not accepted: gzip takes 1 to 9"),
-        ({"compression_type": "gzip", "compression_level": 0}, "is not accepted: gzip takes 1 to 9"),
-        ({"compression_type": "lz4", "compression_level": 18}, "is not accepted: lz4 takes 1 to 17"),
+        (
+            {"compression_type": "gzip", "compression_level": 10},
+            "is not accepted: gzip takes -1 (zlib's default) or 1..9",
+        ),
+        ({"compression_type": "gzip", "compression_level": 0}, "is not accepted: gzip takes -1"),
+        ({"compression_type": "lz4", "compression_level": 18}, "is not accepted: lz4 takes 0..2 (fast)"),
         ({"compression_type": "zstd", "compression_level": 23}, "compression_level=23 is not accepted"),
         (
             {"compression_type": "zstd", "compression_level": 3, "compression_zstd_level": 4},
@@ -573,7 +576,7 @@ def test_topic_level_without_type_is_for_the_producers_codec() -> None:
         ({"": {}}, "topic must not be empty"),
         ({5: {}}, "the name 5 is not a str"),
         ({"t": {"acks": 1}}, "acks=1 of topic 't' contradicts idempotence"),
-        ({"t": {"compression_type": "gzip", "compression_level": 10}}, "gzip takes 1 to 9"),
+        ({"t": {"compression_type": "gzip", "compression_level": 10}}, "gzip takes -1"),
     ],
 )
 def test_bad_topic_options(value: object, text: str) -> None:
