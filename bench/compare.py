@@ -21,7 +21,7 @@ import statistics
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,7 @@ from confluent_kafka.admin import AdminClient, NewTopic
 from bench.clients import BASELINE, CLIENTS, DESCRIPTION, JAVA_CLIENTS, SLOW
 from bench.clients.java_client import measure_loop, measure_perf_tool
 from bench.measure import Measurement
-from bench.workload import CODECS, Workload, whole_blocks
+from bench.workload import CODECS, Workload
 from tests.kafka.cluster import KafkaCluster
 from tests.kafka.distribution import KafkaDistribution, ensure_distribution
 
@@ -40,7 +40,8 @@ _PROJECT = Path(__file__).resolve().parents[1]
 _PROCESS_TIMEOUT_S = 600
 _QUIET_LOAD = 0.5
 _PACKAGES = ("confluent-kafka", "kafka-python", "aiokafka", "lz4", "zstandard", "cramjam")
-_BROKER_WARMUP = Workload(records=whole_blocks(200_000), warmup=whole_blocks(1))
+_BROKER_WARMUP = Workload(records=200_000, warmup=1)
+_PACED_SECONDS = 10
 
 
 class Bench:
@@ -68,7 +69,8 @@ class Bench:
                 runs = 1 if name == "java" else 2
             else:
                 found, runs = self._run_python(name, topic, workload), 1
-            expected = workload.records + runs * workload.warmup
+            warmup = workload.whole_blocks(workload.warmup) * workload.block
+            expected = found.records + runs * warmup
             held = self._records_in(topic)
             if held != expected:
                 raise RuntimeError(f"{name}: sent {expected} records, the topic holds {held}")
@@ -219,7 +221,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--clients", nargs="+", choices=CLIENTS, default=list(CLIENTS), metavar="NAME",
                         help=f"of: {', '.join(CLIENTS)} (default: all)")  # fmt: skip
     parser.add_argument("--rounds", type=int, default=3, help="measurements of each client (default 3)")
-    parser.add_argument("--records", type=int, default=1_000_000, help="measured records (default 1000000)")
+    parser.add_argument("--records", type=int, help="measured records (default 1000000; 10 s with --rate)")
     parser.add_argument("--warmup", type=int, default=200_000, help="records before those (default 200000)")
     parser.add_argument("--size", type=int, default=100, help="bytes of a value (default 100)")
     parser.add_argument("--keys", type=int, default=0, help="distinct keys (default 0: no keys)")
@@ -227,6 +229,8 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--partitions", type=int, default=6, help="of the topic (default 6)")
     parser.add_argument("--linger-ms", type=int, default=5, help="(default 5)")
     parser.add_argument("--batch-size", type=int, default=65536, help="bytes (default 65536)")
+    parser.add_argument("--rate", type=int, default=0, help="records per second (default 0: no limit)")
+    parser.add_argument("--busy", action="store_true", help="another Python thread of the client spins")
     parser.add_argument("--full", action="store_true", help="all records for the slow clients too")
     parser.add_argument("--bootstrap", help="a running cluster (default: start one broker of Apache Kafka)")
     parser.add_argument("--json", type=Path, help="write every measurement to this file")
@@ -248,12 +252,8 @@ def compare(bench: Bench, names: Sequence[str], rounds: int, full: bool) -> list
             if name in failed:
                 continue
             workload = bench.workload
-            if name in SLOW and not full:
-                workload = replace(
-                    workload,
-                    records=whole_blocks(workload.records // SLOW[name]),
-                    warmup=whole_blocks(workload.warmup // SLOW[name]),
-                )
+            if name in SLOW and not full and not workload.rate:
+                workload = workload.scaled_down(SLOW[name])
             try:
                 found = bench.run(name, workload)
             except Exception as error:
@@ -270,18 +270,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the comparison that the command line asks for; 1 if a client failed."""
     options = _arguments(argv)
     workload = Workload(
-        records=whole_blocks(options.records),
-        warmup=whole_blocks(options.warmup),
+        records=options.records or (options.rate * _PACED_SECONDS if options.rate else 1_000_000),
+        warmup=options.warmup,
         size=options.size,
         keys=options.keys,
         codec=options.codec,
         linger_ms=options.linger_ms,
         batch_size=options.batch_size,
+        rate=options.rate,
+        busy=options.busy,
     )
     names = list(dict.fromkeys(options.clients))
-    if workload.keys and "java-perf" in names:
-        names.remove("java-perf")
-        _say("java-perf is left out: kafka-producer-perf-test cannot send keys")
+    for name in set(names) & ({"java-perf"} if workload.keys and not workload.busy else set()):
+        names.remove(name)
+        _say(f"{name} is left out: kafka-producer-perf-test has no keys")
+    for name in set(names) & (set(JAVA_CLIENTS) if workload.busy else set()):
+        names.remove(name)
+        _say(f"{name} is left out: it has no Python thread that could spin")
     about = environment(["python", "-m", "bench.compare", *(sys.argv[1:] if argv is None else argv)])
     if about["load_before"] > _QUIET_LOAD:
         _say(f"warning: load average is {about['load_before']}: other work on this machine blurs the figures")
@@ -300,8 +305,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     about["kafka"] = kafka
     key_text = f"{workload.keys:,} keys" if workload.keys else "no key"
+    pace = f"{workload.rate:,} records/s" if workload.rate else "as fast as the client takes them"
+    if workload.busy:
+        pace += ", another Python thread spins"
     print(
-        f"{workload.records:,} records of {workload.size} B, {key_text}, codec {workload.codec}, "
+        f"{workload.records:,} records of {workload.size} B, {key_text}, codec {workload.codec}, {pace}, "
         f"{options.partitions} partitions, acks=all, idempotent, linger {workload.linger_ms} ms, "
         f"batch {workload.batch_size} B; {options.rounds} rounds, median (lowest-highest); "
         f"baseline: {DESCRIPTION[BASELINE]}; {kafka} on the same machine "

@@ -8,11 +8,12 @@ from __future__ import annotations
 import json
 import resource
 import sys
+import threading
 from dataclasses import asdict, dataclass
-from time import perf_counter
+from time import perf_counter, thread_time
 
-from bench.clients import counts_reports, make_client
-from bench.workload import BLOCK, Workload
+from bench.clients import BenchClient, counts_reports, make_client
+from bench.workload import Workload
 
 RSS_UNIT = 1 if sys.platform == "darwin" else 1024  # bytes on macOS, KiB elsewhere
 
@@ -56,24 +57,61 @@ def percentile_ms(seconds: list[float], percent: int) -> float | None:
     return sorted(seconds)[max(0, -(-len(seconds) * percent // 100) - 1)] * 1e3
 
 
+class _Spinner:
+    """A thread of Python code that never waits, and what it takes of the process's CPU time."""
+
+    def __init__(self) -> None:
+        self.cpu_seconds = 0.0
+        threading.Thread(target=self._spin, daemon=True).start()
+
+    def _spin(self) -> None:
+        while True:
+            for _ in range(10_000):
+                pass
+            self.cpu_seconds = thread_time()
+
+
+def _cpu(spinner: _Spinner | None) -> tuple[float, float]:
+    """CPU seconds of this process so far without the spinner's, and the part of them in the kernel."""
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    spun = spinner.cpu_seconds if spinner else 0.0
+    return usage.ru_utime + usage.ru_stime - spun, usage.ru_stime
+
+
+def _send_paced(client: BenchClient, workload: Workload, first: int, count: int) -> None:
+    """Send blocks at the workload's rate; late ones follow at once."""
+    start = perf_counter()
+    for i in range(count):
+        client.send(workload.blocks(first + i, 1))
+        ahead = start + (i + 1) * workload.block / workload.rate - perf_counter()
+        if ahead > 0:
+            client.idle(ahead)
+
+
 def measure(name: str, bootstrap: str, topic: str, workload: Workload) -> Measurement:
     """Send the warm-up and then the measured records with one client.
 
     Raises:
         RuntimeError: a record failed, or the delivery reports do not add up.
     """
-    _ = workload.pairs if workload.keys else workload.values  # made before the clock starts
+    warmup = workload.whole_blocks(workload.warmup)
+    measured = workload.whole_blocks(workload.records)
+    next(workload.blocks(0, 1))  # the records are made before the clock starts
     client = make_client(name, bootstrap, topic, workload)
-    client.send(workload.warmup // BLOCK)
+    client.send(workload.blocks(0, warmup))
     client.drain()
     client.latencies.clear()
+    spinner = _Spinner() if workload.busy else None
 
-    before, start = resource.getrusage(resource.RUSAGE_SELF), perf_counter()
-    client.send(workload.records // BLOCK)
+    before, start = _cpu(spinner), perf_counter()
+    if workload.rate:
+        _send_paced(client, workload, warmup, measured)
+    else:
+        client.send(workload.blocks(warmup, measured))
     client.drain()
-    end, after = perf_counter(), resource.getrusage(resource.RUSAGE_SELF)
+    end, after = perf_counter(), _cpu(spinner)
 
-    expected = workload.warmup + workload.records if counts_reports(name) else 0
+    expected = (warmup + measured) * workload.block if counts_reports(name) else 0
     if client.failed or client.acked != expected:
         raise RuntimeError(
             f"{name}: {client.acked} of {expected} records acknowledged, {len(client.failed)} failed: "
@@ -81,11 +119,11 @@ def measure(name: str, bootstrap: str, topic: str, workload: Workload) -> Measur
         )
     client.close()
     return Measurement(
-        records=workload.records,
+        records=measured * workload.block,
         seconds=end - start,
-        cpu_seconds=after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime,
-        system_seconds=after.ru_stime - before.ru_stime,
-        peak_rss=after.ru_maxrss * RSS_UNIT,
+        cpu_seconds=after[0] - before[0],
+        system_seconds=after[1] - before[1],
+        peak_rss=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * RSS_UNIT,
         p50_ms=percentile_ms(client.latencies, 50),
         p99_ms=percentile_ms(client.latencies, 99),
     )

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import random
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
-# Records per block. Of each block the first record is timed, so that the clock costs the others nothing.
+# Records per block when there is no rate. Of each block the first record is timed, so that the clock costs
+# the others nothing.
 BLOCK = 256
+# With a rate, blocks are this many per second: short bursts.
+_BLOCKS_PER_SECOND = 200
 # The records are made before the clock starts and used in turn; few enough to leave the memory figures alone.
 _POOL_BYTES = 4 << 20
 _FEWEST_BLOCKS = 4
@@ -21,13 +25,15 @@ class Workload:
     """One way to load a producer; all clients get the same settings.
 
     Attributes:
-        records: how many records are measured; a multiple of ``BLOCK``.
-        warmup: how many are sent before, not measured; a multiple of ``BLOCK``.
+        records: how many records are measured; rounded up to whole blocks.
+        warmup: how many are sent before at full speed, not measured; rounded up to whole blocks.
         size: bytes of each value.
         keys: number of distinct keys, 0 for records without a key.
         codec: compression type.
         linger_ms: how long a batch waits for more records, in ms.
         batch_size: largest batch in bytes.
+        rate: records per second, 0 for as fast as the client takes them.
+        busy: another Python thread of the client's process spins all the time.
     """
 
     records: int
@@ -37,33 +43,40 @@ class Workload:
     codec: str = "none"
     linger_ms: int = 5
     batch_size: int = 65536
+    rate: int = 0
+    busy: bool = False
+
+    @cached_property
+    def block(self) -> int:
+        """Records per block."""
+        return min(BLOCK, max(1, self.rate // _BLOCKS_PER_SECOND)) if self.rate else BLOCK
+
+    def whole_blocks(self, records: int) -> int:
+        """The number of blocks that hold so many records, at least one."""
+        return max(1, -(-records // self.block))
+
+    def scaled_down(self, factor: int) -> Workload:
+        """The same with only this part of the records."""
+        return replace(self, records=self.records // factor, warmup=self.warmup // factor)
+
+    def blocks(self, first: int, count: int) -> Iterator[Any]:
+        """``count`` blocks from the ``first`` one on: lists of values, or of (value, key) pairs with keys."""
+        pool: Sequence[Any] = self.pairs if self.keys else self.values
+        for i in range(first, first + count):
+            yield pool[i % len(pool)]
 
     @cached_property
     def values(self) -> list[list[bytes]]:
         """Values in blocks: JSON events, as compressible as such things are."""
         rng = random.Random(self.size)
-        blocks = max(_FEWEST_BLOCKS, _POOL_BYTES // (self.size * BLOCK))
-        return [[_event(rng, self.size) for _ in range(BLOCK)] for _ in range(blocks)]
+        blocks = max(_FEWEST_BLOCKS, _POOL_BYTES // (self.size * self.block))
+        return [[_event(rng, self.size) for _ in range(self.block)] for _ in range(blocks)]
 
     @cached_property
     def pairs(self) -> list[list[tuple[bytes, bytes]]]:
         """The values with a random one of the keys each, in blocks."""
         rng = random.Random(self.keys)
         return [[(v, b"user-%08d" % rng.randrange(self.keys)) for v in block] for block in self.values]
-
-    def to_json(self) -> str:
-        """The settings, for another process."""
-        return json.dumps(asdict(self))
-
-    @classmethod
-    def from_json(cls, text: str) -> Workload:
-        """The settings that :meth:`to_json` gave."""
-        return cls(**json.loads(text))
-
-
-def whole_blocks(records: int) -> int:
-    """The number of records rounded up to whole blocks, at least one."""
-    return max(1, -(-records // BLOCK)) * BLOCK
 
 
 def _event(rng: random.Random, size: int) -> bytes:

@@ -1,9 +1,10 @@
-"""The clients that are compared, each behind the same four methods."""
+"""The clients that are compared, each behind the same methods."""
 
 from __future__ import annotations
 
 import importlib
-from typing import Protocol
+from collections.abc import Iterator
+from typing import Any, Protocol
 
 from bench.workload import Workload
 
@@ -11,16 +12,20 @@ from bench.workload import Workload
 class BenchClient(Protocol):
     """A producer under measurement.
 
-    ``send`` hands over whole blocks and returns when the client has taken them; ``drain`` returns when all
-    of them are acknowledged. ``acked`` and ``failed`` count delivery reports where the client is asked for
-    them; ``latencies`` holds the seconds from handing over to report of the first record of each block.
+    ``send`` hands over blocks of values (of value and key if the workload has keys) and returns when the
+    client has taken them; ``idle`` passes the seconds until the next block as users of the client do;
+    ``drain`` returns when all is acknowledged. ``acked`` and ``failed`` count delivery reports where the
+    client is asked for them; ``latencies`` holds the seconds from handing over to report of the first record
+    of each block.
     """
 
     acked: int
     failed: list[str]
     latencies: list[float]
 
-    def send(self, blocks: int) -> None: ...
+    def send(self, blocks: Iterator[Any]) -> None: ...
+
+    def idle(self, seconds: float) -> None: ...
 
     def drain(self) -> None: ...
 

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator
 from functools import partial
-from itertools import cycle, islice
 from time import perf_counter
 from typing import Any
 
@@ -49,19 +48,21 @@ class Client:
         self.latencies.append(perf_counter() - since)
         self._delivered(future)
 
-    def send(self, blocks: int) -> None:
+    def send(self, blocks: Iterator[Any]) -> None:
         self._loop.run_until_complete(self._send(blocks))
 
-    async def _send(self, blocks: int) -> None:
+    async def _send(self, blocks: Iterator[Any]) -> None:
         send, topic = self._producer.send, self._topic
         keyed = bool(self._workload.keys)
-        source: Sequence[Sequence[Any]] = self._workload.pairs if keyed else self._workload.values
-        for block in islice(cycle(source), blocks):
+        for block in blocks:
             report: Callable[[asyncio.Future[Any]], None] = partial(self._delivered_timed, perf_counter())
             for record in block:
                 future = await (send(topic, *record) if keyed else send(topic, record))
                 future.add_done_callback(report)
                 report = self._delivered
+
+    def idle(self, seconds: float) -> None:
+        self._loop.run_until_complete(asyncio.sleep(seconds))
 
     def drain(self) -> None:
         self._loop.run_until_complete(self._producer.flush())

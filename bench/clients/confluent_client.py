@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import partial
-from itertools import cycle, islice
 from time import perf_counter
 from typing import Any
 
@@ -45,7 +45,7 @@ class Client:
         self.latencies.append(perf_counter() - since)
         self._delivered(error, message)
 
-    def send(self, blocks: int) -> None:
+    def send(self, blocks: Iterator[Any]) -> None:
         if self._mode == "batch":
             self._send_batches(blocks)
         elif self._mode == "noreport":
@@ -64,14 +64,14 @@ class Client:
             except BufferError:
                 self._producer.poll(_QUEUE_FULL_POLL_S)
 
-    def _send_values(self, blocks: int) -> None:
+    def _send_values(self, blocks: Iterator[Any]) -> None:
         produce, poll, topic, delivered = (
             self._producer.produce,
             self._producer.poll,
             self._topic,
             self._delivered,
         )
-        for values in islice(cycle(self._workload.values), blocks):
+        for values in blocks:
             self._produce(values[0], None, on_delivery=partial(self._delivered_timed, perf_counter()))
             for value in values[1:]:
                 try:
@@ -80,14 +80,14 @@ class Client:
                     self._produce(value, None, on_delivery=delivered)
                 poll(0)
 
-    def _send_keyed(self, blocks: int) -> None:
+    def _send_keyed(self, blocks: Iterator[Any]) -> None:
         produce, poll, topic, delivered = (
             self._producer.produce,
             self._producer.poll,
             self._topic,
             self._delivered,
         )
-        for pairs in islice(cycle(self._workload.pairs), blocks):
+        for pairs in blocks:
             value, key = pairs[0]
             self._produce(value, key, on_delivery=partial(self._delivered_timed, perf_counter()))
             for value, key in pairs[1:]:
@@ -97,10 +97,10 @@ class Client:
                     self._produce(value, key, on_delivery=delivered)
                 poll(0)
 
-    def _send_without_reports(self, blocks: int) -> None:
+    def _send_without_reports(self, blocks: Iterator[Any]) -> None:
         produce, poll, topic = self._producer.produce, self._producer.poll, self._topic
         if self._workload.keys:
-            for pairs in islice(cycle(self._workload.pairs), blocks):
+            for pairs in blocks:
                 for value, key in pairs:
                     try:
                         produce(topic, value, key)
@@ -108,7 +108,7 @@ class Client:
                         self._produce(value, key)
                     poll(0)
         else:
-            for values in islice(cycle(self._workload.values), blocks):
+            for values in blocks:
                 for value in values:
                     try:
                         produce(topic, value)
@@ -116,15 +116,13 @@ class Client:
                         self._produce(value, None)
                     poll(0)
 
-    def _send_batches(self, blocks: int) -> None:
-        keyed = bool(self._workload.keys)
-        for i in range(blocks):
-            if keyed:
-                pairs = self._workload.pairs[i % len(self._workload.pairs)]
-                messages: list[dict[str, Any]] = [{"value": value, "key": key} for value, key in pairs]
+    def _send_batches(self, blocks: Iterator[Any]) -> None:
+        for block in blocks:
+            messages: list[dict[str, Any]]
+            if self._workload.keys:
+                messages = [{"value": value, "key": key} for value, key in block]
             else:
-                values = self._workload.values[i % len(self._workload.values)]
-                messages = [{"value": value} for value in values]
+                messages = [{"value": value} for value in block]
             messages[0]["callback"] = partial(self._delivered_timed, perf_counter())
             self._produce_batch(messages)
             self._producer.poll(0)
@@ -137,6 +135,11 @@ class Client:
                 return
             messages = [m for m in messages if m.pop("_error", None) is not None]
             self._producer.poll(_QUEUE_FULL_POLL_S)
+
+    def idle(self, seconds: float) -> None:
+        end = perf_counter() + seconds
+        while (left := end - perf_counter()) > 0:
+            self._producer.poll(left)
 
     def drain(self) -> None:
         left = self._producer.flush()

@@ -12,7 +12,7 @@ from pathlib import Path
 from time import perf_counter
 
 from bench.measure import RSS_UNIT, Measurement
-from bench.workload import BLOCK, Workload
+from bench.workload import Workload
 from tests.kafka.distribution import KafkaDistribution
 
 _LOOP = Path(__file__).parents[1] / "java" / "ProduceLoop.java"
@@ -52,8 +52,10 @@ def measure_loop(
         lines = (key + b"\t" + value for block in workload.pairs for value, key in block)
     else:
         lines = (b"\t" + value for block in workload.values for value in block)
+    block = workload.block
+    warmup, measured = workload.whole_blocks(workload.warmup), workload.whole_blocks(workload.records)
     with _payload_file(lines) as payloads:
-        counts = [str(n) for n in (workload.records, workload.warmup, BLOCK)]
+        counts = [str(n) for n in (measured * block, warmup * block, block, workload.rate)]
         command = distribution.command(str(_LOOP), topic, *counts, payloads, heap_mb=_HEAP_MB)
         properties = "".join(f"{k}={v}\n" for k, v in _properties(bootstrap, workload).items())
         said = subprocess.run(command, input=properties, capture_output=True, text=True, check=False)
@@ -68,18 +70,18 @@ def measure_perf_tool(
     """kafka-producer-perf-test: a long run minus a run of the warm-up alone, start-up being in both.
 
     Raises:
-        ValueError: the workload has keys, which the tool has not.
+        ValueError: the workload has keys or a spinning thread, which the tool has not.
     """
-    if workload.keys:
-        raise ValueError("kafka-producer-perf-test cannot send keys")
+    if workload.keys or workload.busy:
+        raise ValueError("kafka-producer-perf-test has no keys and no thread that spins")
+    warmup = workload.whole_blocks(workload.warmup) * workload.block
+    measured = workload.whole_blocks(workload.records) * workload.block
     with _payload_file(value for block in workload.values for value in block) as payloads:
-        short = _run_perf_tool(distribution, bootstrap, topic, workload, payloads, workload.warmup)
-        long = _run_perf_tool(
-            distribution, bootstrap, topic, workload, payloads, workload.warmup + workload.records
-        )
+        short = _run_perf_tool(distribution, bootstrap, topic, workload, payloads, warmup)
+        long = _run_perf_tool(distribution, bootstrap, topic, workload, payloads, warmup + measured)
     assert long.system_seconds is not None and short.system_seconds is not None
     return Measurement(
-        records=workload.records,
+        records=measured,
         seconds=long.seconds - short.seconds,
         cpu_seconds=long.cpu_seconds - short.cpu_seconds,
         system_seconds=long.system_seconds - short.system_seconds,
@@ -99,7 +101,7 @@ def _run_perf_tool(
 ) -> Measurement:
     properties = [f"{k}={v}" for k, v in _properties(bootstrap, workload).items()]
     command = distribution.command(
-        _PERF_TOOL, "--topic", topic, "--num-records", str(records), "--throughput", "-1",
+        _PERF_TOOL, "--topic", topic, "--num-records", str(records), "--throughput", str(workload.rate or -1),
         "--payload-file", payloads, "--producer-props", *properties, heap_mb=_HEAP_MB,
     )  # fmt: skip
     start = perf_counter()

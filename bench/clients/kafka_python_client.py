@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator
 from functools import partial
-from itertools import cycle, islice
-from time import perf_counter
+from time import perf_counter, sleep
 from typing import Any
 
 from kafka import KafkaProducer
@@ -41,16 +40,18 @@ class Client:
     def _lost(self, error: BaseException) -> None:
         self.failed.append(str(error))
 
-    def send(self, blocks: int) -> None:
+    def send(self, blocks: Iterator[Any]) -> None:
         send, topic = self._producer.send, self._topic
         keyed = bool(self._workload.keys)
-        source: Sequence[Sequence[Any]] = self._workload.pairs if keyed else self._workload.values
-        for block in islice(cycle(source), blocks):
+        for block in blocks:
             report: Callable[[Any], None] = partial(self._delivered_timed, perf_counter())
             for record in block:
                 future = send(topic, *record) if keyed else send(topic, record)
                 future.add_callback(report).add_errback(self._lost)
                 report = self._delivered
+
+    def idle(self, seconds: float) -> None:
+        sleep(seconds)
 
     def drain(self) -> None:
         self._producer.flush()

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import partial
-from itertools import cycle, islice
-from time import perf_counter
+from time import perf_counter, sleep
+from typing import Any
 
 from bench.workload import Workload
 from kprod import KafkaProducer, RecordMetadata
@@ -41,7 +42,7 @@ class Client:
         self.latencies.append(perf_counter() - since)
         self._delivered(error, metadata)
 
-    def send(self, blocks: int) -> None:
+    def send(self, blocks: Iterator[Any]) -> None:
         if not self._reports:
             self._send_without_reports(blocks)
         elif self._workload.keys:
@@ -49,31 +50,34 @@ class Client:
         else:
             self._send_values(blocks)
 
-    def _send_values(self, blocks: int) -> None:
+    def _send_values(self, blocks: Iterator[Any]) -> None:
         send, topic, delivered = self._producer.send, self._topic, self._delivered
-        for values in islice(cycle(self._workload.values), blocks):
+        for values in blocks:
             send(topic, values[0], on_delivery=partial(self._delivered_timed, perf_counter()))
             for value in values[1:]:
                 send(topic, value, on_delivery=delivered)
 
-    def _send_keyed(self, blocks: int) -> None:
+    def _send_keyed(self, blocks: Iterator[Any]) -> None:
         send, topic, delivered = self._producer.send, self._topic, self._delivered
-        for pairs in islice(cycle(self._workload.pairs), blocks):
+        for pairs in blocks:
             value, key = pairs[0]
             send(topic, value, key, on_delivery=partial(self._delivered_timed, perf_counter()))
             for value, key in pairs[1:]:
                 send(topic, value, key, on_delivery=delivered)
 
-    def _send_without_reports(self, blocks: int) -> None:
+    def _send_without_reports(self, blocks: Iterator[Any]) -> None:
         send, topic = self._producer.send, self._topic
         if self._workload.keys:
-            for pairs in islice(cycle(self._workload.pairs), blocks):
+            for pairs in blocks:
                 for value, key in pairs:
                     send(topic, value, key)
         else:
-            for values in islice(cycle(self._workload.values), blocks):
+            for values in blocks:
                 for value in values:
                     send(topic, value)
+
+    def idle(self, seconds: float) -> None:
+        sleep(seconds)
 
     def drain(self) -> None:
         self._producer.flush()

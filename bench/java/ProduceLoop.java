@@ -20,7 +20,7 @@ import org.apache.kafka.common.serialization.ByteArraySerializer;
  * The loop that bench/measure.py runs for Python clients, for the Java client: warm-up, then the measured
  * records with a callback on each, then flush. Prints one JSON line.
  *
- * Arguments: topic, records, warm-up records, block, file of "key TAB value" lines; producer properties on stdin.
+ * Arguments: topic, records, warm-up records, block, records per second (0: no limit), file of "key TAB value" lines; producer properties on stdin.
  */
 public class ProduceLoop {
     private static final AtomicLong acked = new AtomicLong();
@@ -28,11 +28,17 @@ public class ProduceLoop {
     private static final List<Long> latencies = new ArrayList<>(); // filled by the producer's one thread
 
     private static void send(KafkaProducer<byte[], byte[]> producer, String topic, byte[][] keys, byte[][] values,
-                             long records, int block) {
+                             long records, int block, long rate) throws InterruptedException {
+        long start = System.nanoTime();
         for (long i = 0; i < records; i++) {
             int at = (int) (i % values.length);
             ProducerRecord<byte[], byte[]> record = new ProducerRecord<>(topic, keys[at], values[at]);
             if (i % block == 0) {
+                if (rate > 0) {
+                    long ahead = start + i * 1_000_000_000L / rate - System.nanoTime();
+                    if (ahead > 0)
+                        Thread.sleep(ahead / 1_000_000, (int) (ahead % 1_000_000));
+                }
                 long since = System.nanoTime();
                 producer.send(record, (metadata, error) -> {
                     latencies.add(System.nanoTime() - since);
@@ -69,7 +75,8 @@ public class ProduceLoop {
         long records = Long.parseLong(arguments[1]);
         long warmup = Long.parseLong(arguments[2]);
         int block = Integer.parseInt(arguments[3]);
-        List<String> lines = Files.readAllLines(Path.of(arguments[4]), StandardCharsets.ISO_8859_1);
+        long rate = Long.parseLong(arguments[4]);
+        List<String> lines = Files.readAllLines(Path.of(arguments[5]), StandardCharsets.ISO_8859_1);
         byte[][] keys = new byte[lines.size()][];
         byte[][] values = new byte[lines.size()][];
         for (int i = 0; i < keys.length; i++) {
@@ -82,11 +89,11 @@ public class ProduceLoop {
         var process = (OperatingSystemMXBean) ManagementFactory.getOperatingSystemMXBean();
         var serializer = new ByteArraySerializer();
         try (var producer = new KafkaProducer<>(properties, serializer, serializer)) {
-            send(producer, topic, keys, values, warmup, block);
+            send(producer, topic, keys, values, warmup, block, 0);
             latencies.clear();
             long cpu = process.getProcessCpuTime();
             long start = System.nanoTime();
-            send(producer, topic, keys, values, records, block);
+            send(producer, topic, keys, values, records, block, rate);
             long end = System.nanoTime();
             cpu = process.getProcessCpuTime() - cpu;
             if (failure.get() != null || acked.get() != warmup + records)
