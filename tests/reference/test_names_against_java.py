@@ -55,10 +55,9 @@ def test_every_error_code_has_javas_name_and_flags() -> None:
 def test_every_option_of_java_is_known_and_has_its_default() -> None:
     table = java_table("options")
     assert len(table) > 100
+    by_name = {alias: option for option in OPTIONS.values() for alias in (option.name, *option.aliases)}
     for name, java_default in table:
-        option = OPTIONS.get(name.replace(".", "_"))
-        if option is None and name == "partitioner.class":
-            option = OPTIONS["partitioner"]
+        option = by_name.get(name.replace(".", "_"))
         if option is None:
             assert name.replace(".", "_") in {*NO_EFFECT, *NOT_AVAILABLE}, name
             continue
