@@ -54,7 +54,7 @@ def link_flags() -> list[str]:
 
 
 def extensions() -> list[Extension]:
-    depends = [str(p) for p in (*CORE.glob("*.pxd"), *(CORE / "csrc").glob("*.[ch]"))]
+    depends = [str(p) for p in (*CORE.glob("*.p*[di]"), *(CORE / "csrc").glob("*.[ch]"))]
     return [
         Extension(
             f"kprod._core.{pyx.stem}",

@@ -1,1 +1,17 @@
 """A Kafka producer for Python with a Cython core."""
+
+from kprod._core.future import DeliveryFuture, RecordMetadata
+from kprod._version import __version__
+from kprod.errors import KafkaError
+from kprod.producer import KafkaProducer
+from kprod.records import OffsetAndMetadata, TopicPartition
+
+__all__ = [
+    "DeliveryFuture",
+    "KafkaError",
+    "KafkaProducer",
+    "OffsetAndMetadata",
+    "RecordMetadata",
+    "TopicPartition",
+    "__version__",
+]

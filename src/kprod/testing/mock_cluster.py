@@ -584,8 +584,10 @@ class MockCluster:
 def _decode(batch: MockBatch) -> list[MockRecord]:
     header = batch.header
     topic, partition, compression = batch.topic, batch.partition, batch.compression
-    base_offset, sequence = header.base_offset, header.base_sequence
+    base_offset = header.base_offset
     producer_id, producer_epoch = header.producer_id, header.producer_epoch
+    # Some clients number batches without a producer id too; that means nothing.
+    sequence = header.base_sequence if producer_id >= 0 else -1
     fixed_timestamp = header.max_timestamp if header.has_log_append_time else None
     return [
         MockRecord(

@@ -92,6 +92,26 @@ static inline int kp_sock_connect_error(intptr_t fd) {
 }
 #endif
 
+/* Wake-up channel of the loop: an eventfd or a socket pair, made by the engine. */
+static inline void kp_wake_write(intptr_t fd) {
+    static const uint64_t one = 1;
+#ifdef _WIN32
+    (void)send((SOCKET)fd, (const char *)&one, 8, 0);
+#else
+    ssize_t r;
+    do r = write((int)fd, &one, 8); while (r < 0 && errno == EINTR);
+#endif
+}
+static inline void kp_wake_drain(intptr_t fd) {
+    char sink[256];
+#ifdef _WIN32
+    while (recv((SOCKET)fd, sink, sizeof sink, 0) == (int)sizeof sink) { }
+#else
+    ssize_t r;
+    do r = read((int)fd, sink, sizeof sink); while (r == (ssize_t)sizeof sink || (r < 0 && errno == EINTR));
+#endif
+}
+
 static inline void kp_pollfd_set(kp_pollfd *p, intptr_t fd, int want_write) {
 #ifdef _WIN32
     p->fd = (SOCKET)fd;

@@ -253,68 +253,134 @@ def _check_lz4_frame(payload: bytes) -> None:
 
 
 def _varint(data: bytes, pos: int, index: int) -> tuple[int, int]:
-    """Decode a zigzag varint of at most 64 bits; returns the value and the position after it."""
-    value = shift = 0
-    try:
-        while True:
-            byte = data[pos]
-            pos += 1
-            value |= (byte & 0x7F) << shift
-            if byte < 0x80:
-                return (value >> 1) ^ -(value & 1), pos
-            shift += 7
-            if shift > 63:
-                raise InvalidBatch("varint of more than 10 bytes", index)
-    except IndexError:
-        raise InvalidBatch("the records end inside a varint", index) from None
+    """Decode a zigzag varint of at most 10 bytes; returns the value and the position after it."""
+    number = data[pos]
+    pos += 1
+    if number > 0x7F:
+        number, pos = _long_varint(data, pos, number, index)
+    return _signed(number), pos
 
 
 def _decode_records(data: bytes, count: int) -> list[Record]:
+    # This runs for every record that a test produces, so varints of one and two bytes, nearly all of them,
+    # are decoded in line. They are zigzag: an odd one is negative.
     records: list[Record] = []
     append = records.append
-    pos = 0
+    new = tuple.__new__
     total = len(data)
-    for index in range(count):
-        length, pos = _varint(data, pos, index)
-        end = pos + length
-        if length < 0 or end > total:
-            raise InvalidBatch(f"a record of {length} bytes, {total - pos} are left", index)
-        if length < 6:
-            raise InvalidBatch(f"a record of {length} bytes, the shortest has 6", index)
-        pos += 1  # attributes: unused
-        byte = data[pos]
-        if byte < 0x80:
-            timestamp_delta = (byte >> 1) ^ -(byte & 1)
+    pos = index = 0
+    try:
+        for index in range(count):
+            number = data[pos]
             pos += 1
-        else:
-            timestamp_delta, pos = _varint(data, pos, index)
-        offset_delta, pos = _varint(data, pos, index)
-        if offset_delta != index:
-            raise InvalidBatch(f"offset delta {offset_delta} in the record at index {index}", index)
-        key, pos = _nullable(data, pos, end, index, "key")
-        value, pos = _nullable(data, pos, end, index, "value")
-        headers: list[tuple[str, bytes | None]] = []
-        if pos < end and data[pos] == 0:
+            if number > 0x7F:
+                byte = data[pos]
+                if byte > 0x7F:
+                    number, pos = _long_varint(data, pos, number, index)
+                else:
+                    number += (byte << 7) - 0x80
+                    pos += 1
+            end = pos + (number >> 1)
+            if number & 1 or end > total:
+                raise InvalidBatch(f"a record of {_signed(number)} bytes, {total - pos} are left", index)
+            pos += 1  # attributes: unused
+            number = data[pos]
             pos += 1
-        else:
-            header_count, pos = _varint(data, pos, index)
-            if not 0 <= header_count <= end - pos:
-                raise InvalidBatch(f"{header_count} headers", index)
-            for _ in range(header_count):
-                name, pos = _nullable(data, pos, end, index, "header key")
-                if name is None:
-                    raise InvalidBatch("null header key", index)
-                header_value, pos = _nullable(data, pos, end, index, "header value")
-                try:
-                    headers.append((name.decode(), header_value))
-                except UnicodeDecodeError:
-                    raise InvalidBatch(f"header key {name!r} is not UTF-8", index) from None
-        if pos != end:
-            raise InvalidBatch(f"record length {length} differs from its content by {pos - end}", index)
-        append(Record(timestamp_delta, key, value, headers))
+            if number > 0x7F:
+                byte = data[pos]
+                if byte > 0x7F:
+                    number, pos = _long_varint(data, pos, number, index)
+                else:
+                    number += (byte << 7) - 0x80
+                    pos += 1
+            timestamp_delta = (number >> 1) ^ -(number & 1)
+            number = data[pos]
+            pos += 1
+            if number > 0x7F:
+                byte = data[pos]
+                if byte > 0x7F:
+                    number, pos = _long_varint(data, pos, number, index)
+                else:
+                    number += (byte << 7) - 0x80
+                    pos += 1
+            if number != index << 1:
+                raise InvalidBatch(f"offset delta {_signed(number)} in the record at index {index}", index)
+            number = data[pos]
+            if number == 1:
+                key = None
+                pos += 1
+            elif number > 0x7F or number & 1:
+                key, pos = _nullable(data, pos, end, index, "key")
+            else:
+                start = pos + 1
+                pos = start + (number >> 1)
+                key = data[start:pos]
+            number = data[pos]
+            pos += 1
+            if number > 0x7F:
+                byte = data[pos]
+                if byte > 0x7F:
+                    number, pos = _long_varint(data, pos, number, index)
+                else:
+                    number += (byte << 7) - 0x80
+                    pos += 1
+            if number & 1:
+                if number != 1:
+                    raise InvalidBatch(f"value of {_signed(number)} bytes", index)
+                value = None
+            else:
+                start = pos
+                pos += number >> 1
+                value = data[start:pos]
+            headers: list[tuple[str, bytes | None]] = []
+            if data[pos]:
+                pos = _decode_headers(data, pos, end, index, headers)
+            else:
+                pos += 1
+            # Also finds a key or value that reached beyond its record.
+            if pos != end:
+                raise InvalidBatch(f"the record's length differs from its content by {pos - end}", index)
+            append(new(Record, (timestamp_delta, key, value, headers)))
+    except IndexError:
+        raise InvalidBatch(f"the records end inside the record at index {index}", index) from None
     if pos != total:
         raise InvalidBatch(f"{total - pos} bytes after the last of {count} records")
     return records
+
+
+def _signed(number: int) -> int:
+    """Undo the zigzag encoding."""
+    return (number >> 1) ^ -(number & 1)
+
+
+def _long_varint(data: bytes, pos: int, first: int, index: int) -> tuple[int, int]:
+    """Read on from the second byte of a varint of three bytes or more; the result is still zigzag."""
+    number = first & 0x7F
+    for shift in range(7, 70, 7):
+        byte = data[pos]
+        pos += 1
+        number |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return number, pos
+    raise InvalidBatch("varint of more than 10 bytes", index)
+
+
+def _decode_headers(
+    data: bytes, pos: int, end: int, index: int, headers: list[tuple[str, bytes | None]]
+) -> int:
+    count, pos = _varint(data, pos, index)
+    if not 0 <= count <= end - pos:
+        raise InvalidBatch(f"{count} headers", index)
+    for _ in range(count):
+        name, pos = _nullable(data, pos, end, index, "header key")
+        if name is None:
+            raise InvalidBatch("null header key", index)
+        value, pos = _nullable(data, pos, end, index, "header value")
+        try:
+            headers.append((name.decode(), value))
+        except UnicodeDecodeError:
+            raise InvalidBatch(f"header key {name!r} is not UTF-8", index) from None
+    return pos
 
 
 def _nullable(data: bytes, pos: int, end: int, index: int, what: str) -> tuple[bytes | None, int]:

@@ -121,7 +121,8 @@ class Broker:
         self.cluster.loop.add_reader(self._socket, self._accept)
 
     def _accept(self) -> None:
-        # asyncio's own server drops a connection on the floor when it is closed while accepting; this does not.
+        # asyncio's own server drops a connection on the floor when it is closed while accepting; this does
+        # not.
         while True:
             try:
                 sock, _ = self._socket.accept()

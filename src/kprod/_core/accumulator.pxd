@@ -1,0 +1,84 @@
+"""The accumulator: where application threads put records and the network loop finds batches."""
+from cpython.object cimport PyObject
+from libc.stdint cimport int32_t, int64_t, intptr_t
+
+from kprod._core.buffer_pool cimport kp_pool
+from kprod._core.future cimport Batch, DeliveryFuture
+from kprod._core.platform cimport kp_cond, kp_mutex
+from kprod._core.record_batch cimport kp_record
+from kprod._core.structs cimport kp_batch, kp_partition, kp_topic
+
+# Why nothing can be appended (kp_accumulator.gate).
+cdef enum:
+    GATE_OPEN = 0
+    GATE_CLOSED = 1
+    GATE_FATAL = 2
+    GATE_FORKED = 3
+
+cdef struct kp_accumulator:
+    kp_pool* pool
+    int32_t gate               # [a] GATE_*
+    int32_t flushing           # [a] flush() calls under way: nothing lingers
+    int32_t flush_calls        # [a] counts them, so that the loop sees a new one
+    int32_t keep_headers       # [const] delivery_report_headers
+    int64_t wall_offset_ms     # [a] wall clock minus monotonic clock, ms; read anew with every batch
+    # -- every batch that is not decided, oldest first
+    kp_mutex lock
+    kp_batch* oldest
+    kp_batch* newest
+    int64_t last_id
+    int64_t incomplete
+    kp_cond progress           # an undecided batch was decided, or a delivery group is done
+    int32_t progress_waiters
+    # -- partitions that the loop should look at
+    void* dirty                # [a] kp_partition list
+    int64_t sleeps_until_us    # [a] 0: the loop is awake
+    intptr_t wake_fd           # written to wake the loop
+    # -- decided batches
+    kp_mutex done_lock
+    kp_cond done_cond
+    kp_batch* done_head        # for the delivery thread, in order of their decision
+    kp_batch* done_tail
+    kp_batch* reap_head        # nobody waits for these: only their reference is to be dropped
+    int64_t enqueued           # batches given to the delivery thread
+    int64_t delivered          # batches it has finished
+    int32_t delivery_stopping
+    # -- batches that linger.ms closed and that a thread other than the network's must compress
+    kp_mutex compress_lock
+    kp_cond compress_cond
+    kp_batch* compress_head
+    kp_batch* compress_tail
+    int32_t compress_stopping
+
+
+cdef class Topic:
+    cdef kp_topic t
+    cdef readonly str name
+    cdef bytes name_bytes
+    cdef object reporter
+    cdef list arrays            # addresses of outgrown partition arrays, freed with the topic
+    cdef kp_partition* partition(self, int32_t index) noexcept nogil
+
+
+cdef class Accumulator:
+    cdef kp_accumulator a
+    cdef object reporter
+    cdef unsigned long delivery_thread
+
+    cdef int append(self, Topic topic, int32_t partition, kp_record* r, DeliveryFuture future, object on_delivery,
+                    object headers, double max_block_s) except -1
+    cdef int check_gate(self) except -1
+    cdef Batch new_batch(self, Topic topic, int32_t partition, kp_record* r, int64_t deadline)
+    cdef int reap(self) except -1
+
+
+cdef int32_t choose_sticky(kp_accumulator* a, kp_topic* t) noexcept nogil
+cdef int32_t choose_round_robin(kp_topic* t) noexcept nogil
+cdef void mark_dirty(kp_accumulator* a, kp_partition* p) noexcept nogil
+cdef void wake_loop(kp_accumulator* a, int64_t needed_at_us) noexcept nogil
+cdef kp_partition* take_dirty(kp_accumulator* a) noexcept nogil
+cdef void locked_close_open(kp_partition* p) noexcept nogil
+cdef void queue_compression(kp_accumulator* a, kp_batch* b) noexcept nogil
+cdef void decide_batch(kp_accumulator* a, kp_batch* b, int32_t outcome) noexcept nogil
+cdef void unpin_batch(kp_accumulator* a, kp_batch* b) noexcept nogil
+cdef void free_batch_data(kp_accumulator* a, kp_batch* b) noexcept nogil

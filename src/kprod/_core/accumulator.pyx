@@ -1,0 +1,966 @@
+"""The accumulator: where application threads put records and the network loop finds batches.
+
+An append takes the partition's own lock, writes the record in wire format into the partition's open batch, and is
+done: no other lock, no wake-up. Everything else happens once per batch: opening one (memory, a Batch object, the list
+of incomplete batches), closing one (compression, the dirty list, waking the loop when it sleeps).
+
+The loop is told of a partition through the dirty list, a lock-free stack: when its first batch is opened (so that
+linger.ms can run) and when a batch closes. It is woken only if it sleeps beyond the moment at which it is needed.
+"""
+import logging
+import threading
+
+from cpython.buffer cimport PyBUF_READ
+from cpython.exc cimport PyErr_CheckSignals
+from cpython.memoryview cimport PyMemoryView_FromMemory
+from cpython.object cimport PyObject
+from cpython.ref cimport Py_DECREF, Py_INCREF
+from libc.stdint cimport INT32_MAX, INT32_MIN, int8_t, int16_t, int32_t, int64_t, uint8_t, uint32_t, uint64_t, uintptr_t
+from libc.stdlib cimport calloc, free, malloc, realloc
+from libc.string cimport memcpy, memset
+
+from kprod._core.buffer_pool cimport (
+    kp_pool, kp_pool_waiter, pool_alloc, pool_capacity_for, pool_close, pool_delete, pool_free, pool_new,
+    pool_try_charge, pool_uncharge, pool_waiter_enter, pool_waiter_leave, pool_waiter_wait,
+)
+from kprod._core.compression cimport compress
+from kprod._core.future cimport Batch, DeliveryFuture, publish_outcome
+from kprod._core.platform cimport (
+    kp_add32, kp_add64, kp_cas_ptr, kp_cond_broadcast, kp_cond_destroy, kp_cond_init, kp_cond_signal, kp_cond_wait,
+    kp_cond_wait_us, kp_exchange32, kp_exchange64, kp_exchange_ptr, kp_load32, kp_load32_relaxed, kp_load64,
+    kp_load64_relaxed, kp_load_ptr, kp_monotonic_us, kp_mutex_destroy, kp_mutex_init, kp_mutex_lock, kp_mutex_unlock,
+    kp_realtime_ms, kp_store32, kp_store64, kp_store_ptr, kp_wake_write,
+)
+from kprod._core.record_batch cimport kp_record, write_record
+from kprod._core.structs cimport (
+    BATCH_OVERHEAD, ERROR_BUFFER_EXHAUSTED, ERROR_CLOSED, OUTCOME_PENDING, STAGE_CLOSED, STAGE_COMPRESSING, STAGE_OPEN,
+    STAGE_SPLIT, kp_batch, kp_broker, kp_partition, kp_record_info, kp_topic,
+)
+from kprod._core.varint cimport varint_size
+
+logger = logging.getLogger("kprod.accumulator")
+
+cdef enum:
+    WAIT_SLICE_US = 100000
+    FIRST_INFO = 16            # records a fresh batch has room to describe
+    WEIGHTS_AGE_US = 5000      # how long the adaptive partitioner's view of the queues may be used
+
+# What one try at an append came to.
+cdef enum:
+    APPENDED = 0
+    APPENDED_AND_CLOSED = 1    # the batch is full now and wants nothing more
+    NO_OPEN_BATCH = 2
+    NO_MEMORY = -2             # the C library has none
+
+
+# ------------------------------------------------------------------------------------------------ topics
+
+cdef class Topic:
+    """A topic's partitions and options. One per topic name and producer; lives as long as any batch of it.
+
+    Arguments:
+        name: the topic's name, already validated.
+        number: grows with each topic of the producer.
+        batch_size: bytes; linger_us: microseconds; codec, level: see _core.compression; acks: -1, 0 or 1.
+    """
+
+    def __cinit__(self, str name, int number, reporter, int64_t batch_size, int64_t linger_us, int codec, int level,
+                  int acks, bint adaptive, bint rack_aware, uint64_t seed):
+        memset(&self.t, 0, sizeof(kp_topic))
+        kp_mutex_init(&self.t.lock)
+        self.name = name
+        self.name_bytes = name.encode("utf-8")
+        self.reporter = reporter
+        self.arrays = []
+        self.t.name = self.name_bytes
+        self.t.name_length = len(self.name_bytes)
+        self.t.number = number
+        self.t.owner = <PyObject*>self
+        self.t.batch_size = batch_size if batch_size > BATCH_OVERHEAD else BATCH_OVERHEAD
+        self.t.linger_us = linger_us
+        self.t.codec = codec
+        self.t.level = level
+        self.t.acks = acks
+        self.t.sticky = -1
+        self.t.adaptive = adaptive
+        self.t.rack_aware = rack_aware
+        self.t.random = seed | 1
+
+    def __dealloc__(self):
+        cdef int32_t i
+        for i in range(self.t.n_partitions):
+            kp_mutex_destroy(&self.t.partitions[i].lock)
+            free(self.t.partitions[i])
+        free(self.t.partitions)
+        for address in self.arrays or ():
+            free(<void*><uintptr_t>address)
+        free(self.t.weights)
+        free(self.t.candidates)
+        kp_mutex_destroy(&self.t.lock)
+
+    cdef kp_partition* partition(self, int32_t index) noexcept nogil:
+        return (<kp_partition**>kp_load_ptr(<void**>&self.t.partitions))[index]
+
+    @property
+    def partition_count(self):
+        """Partitions that the topic is known to have."""
+        return kp_load32(&self.t.n_partitions)
+
+    def grow(self, int32_t count):
+        """Learn that the topic has `count` partitions; it never shrinks. Only the control thread calls this."""
+        cdef int32_t old = self.t.n_partitions
+        cdef int32_t i
+        cdef kp_partition** grown
+        cdef kp_partition* p
+        if count <= old:
+            return
+        grown = <kp_partition**>malloc(count * sizeof(void*))
+        if grown == NULL:
+            raise MemoryError
+        for i in range(count):
+            if i < old:
+                grown[i] = self.t.partitions[i]
+                continue
+            p = <kp_partition*>calloc(1, sizeof(kp_partition))
+            if p == NULL:
+                raise MemoryError
+            kp_mutex_init(&p.lock)
+            p.topic = &self.t
+            p.index = i
+            p.leader_id = -1
+            p.leader_epoch = -1
+            p.timer_slot = -1
+            p.producer_id = -1
+            p.producer_epoch = -1
+            grown[i] = p
+        # Other threads may still read the old array.
+        if self.t.partitions != NULL:
+            self.arrays.append(<uintptr_t>self.t.partitions)
+        kp_store_ptr(<void**>&self.t.partitions, grown)
+        kp_store32(&self.t.n_partitions, count)
+
+    def available_partitions(self):
+        """Numbers of the partitions whose leader is known and not known to be away."""
+        cdef int32_t i
+        return [i for i in range(kp_load32(&self.t.n_partitions)) if is_available(self.partition(i))]
+
+    def counters(self):
+        """Totals since the start: a dict of ints."""
+        return {
+            "records_acked": self.t.records_acked, "records_failed": self.t.records_failed,
+            "records_retried": self.t.records_retried, "bytes_sent": self.t.bytes_sent,
+            "raw_bytes_sent": self.t.raw_bytes_sent, "batches_sent": self.t.batches_sent,
+        }
+
+
+# ------------------------------------------------------------------------------------------------ partitioning
+
+cdef inline int is_available(kp_partition* p) noexcept nogil:
+    # Brokers live as long as the loop, which outlives every send().
+    cdef kp_broker* broker = <kp_broker*>kp_load_ptr(<void**>&p.broker)
+    return broker != NULL and kp_load32_relaxed(&broker.usable)
+
+
+cdef inline uint64_t next_random(kp_topic* t) noexcept nogil:
+    # xorshift64*
+    t.random ^= t.random >> 12
+    t.random ^= t.random << 25
+    t.random ^= t.random >> 27
+    return t.random * <uint64_t>2685821657736338717
+
+
+cdef int candidates_are(kp_topic* t, kp_partition** partitions, int32_t n) noexcept nogil:
+    """Which partitions the sticky choice is among: 2 available ones in client.rack, 1 available ones, 0 all."""
+    cdef int32_t i
+    cdef int best = 0
+    for i in range(n):
+        if is_available(partitions[i]):
+            if not t.rack_aware:
+                return 1
+            best = 1
+            if kp_load32_relaxed(&partitions[i].broker.near):
+                return 2
+    return best
+
+
+cdef void locked_weigh_partitions(kp_topic* t, int64_t now_us) noexcept nogil:
+    """Cumulative weights of the partitions with a leader: the shorter the queue, the heavier (KIP-794)."""
+    cdef int32_t n = kp_load32(&t.n_partitions)
+    cdef kp_partition** partitions = <kp_partition**>kp_load_ptr(<void**>&t.partitions)
+    cdef int32_t i, queued, longest = 0
+    cdef int among
+    cdef int64_t total = 0
+    cdef int32_t* grown
+    if n > t.weights_capacity:
+        grown = <int32_t*>realloc(t.weights, n * sizeof(int32_t))
+        if grown == NULL:
+            return
+        t.weights = grown
+        grown = <int32_t*>realloc(t.candidates, n * sizeof(int32_t))
+        if grown == NULL:
+            return
+        t.candidates = grown
+        t.weights_capacity = n
+    # Nothing available: spread over all, so that records wait where they may end up anyway.
+    among = candidates_are(t, partitions, n)
+    t.n_candidates = 0
+    for i in range(n):
+        if among > 0 and not is_available(partitions[i]):
+            continue
+        if among == 2 and not kp_load32_relaxed(&partitions[i].broker.near):
+            continue
+        t.candidates[t.n_candidates] = i
+        t.weights[t.n_candidates] = kp_load32_relaxed(&partitions[i].queued) if t.adaptive else 0
+        if t.weights[t.n_candidates] > longest:
+            longest = t.weights[t.n_candidates]
+        t.n_candidates += 1
+    for i in range(t.n_candidates):
+        queued = t.weights[i]
+        total += longest + 1 - queued
+        t.weights[i] = <int32_t>(total if total < INT32_MAX else INT32_MAX)
+    t.weights_at_us = now_us
+
+
+cdef int32_t locked_next_sticky(kp_topic* t) noexcept nogil:
+    cdef int64_t now_us = kp_monotonic_us()
+    cdef int32_t low, high, middle, pick
+    if t.n_candidates == 0 or now_us - t.weights_at_us > WEIGHTS_AGE_US:
+        locked_weigh_partitions(t, now_us)
+    if t.n_candidates == 0:
+        return 0
+    pick = <int32_t>(next_random(t) % <uint64_t>t.weights[t.n_candidates - 1])
+    low = 0
+    high = t.n_candidates - 1
+    while low < high:
+        middle = (low + high) // 2
+        if t.weights[middle] > pick:
+            high = middle
+        else:
+            low = middle + 1
+    return t.candidates[low]
+
+
+cdef int32_t choose_sticky(kp_accumulator* a, kp_topic* t) noexcept nogil:
+    """The partition that records without a key go to now."""
+    cdef int32_t sticky = kp_load32_relaxed(&t.sticky)
+    if sticky >= 0:
+        return sticky
+    kp_mutex_lock(&t.lock)
+    if t.sticky < 0:
+        kp_store32(&t.sticky, locked_next_sticky(t))
+    sticky = t.sticky
+    kp_mutex_unlock(&t.lock)
+    return sticky
+
+
+cdef void leave_sticky(kp_topic* t, int32_t partition) noexcept nogil:
+    """Turn to another partition, unless somebody did already."""
+    kp_mutex_lock(&t.lock)
+    if t.sticky == partition:
+        kp_store64(&t.sticky_bytes, 0)
+        kp_store32(&t.sticky, locked_next_sticky(t))
+    kp_mutex_unlock(&t.lock)
+
+
+cdef int32_t choose_round_robin(kp_topic* t) noexcept nogil:
+    """The next partition whose leader is available, or simply the next one."""
+    cdef int32_t n = kp_load32(&t.n_partitions)
+    cdef kp_partition** partitions = <kp_partition**>kp_load_ptr(<void**>&t.partitions)
+    cdef int32_t i, candidate = 0
+    for i in range(n):
+        candidate = <int32_t>((<uint32_t>kp_add32(&t.counter, 1) - 1) % <uint32_t>n)
+        if is_available(partitions[candidate]):
+            return candidate
+    return candidate
+
+
+# ------------------------------------------------------------------------------------------------ signals to the loop
+
+cdef void mark_dirty(kp_accumulator* a, kp_partition* p) noexcept nogil:
+    cdef void* head
+    if kp_exchange32(&p.dirty, 1):
+        return
+    while True:
+        head = kp_load_ptr(&a.dirty)
+        p.dirty_next = <kp_partition*>head
+        if kp_cas_ptr(&a.dirty, head, p):
+            return
+
+
+cdef kp_partition* take_dirty(kp_accumulator* a) noexcept nogil:
+    """All dirty partitions as a list through dirty_next. The caller clears `dirty` of each before it looks at it."""
+    if kp_load_ptr(&a.dirty) == NULL:
+        return NULL
+    return <kp_partition*>kp_exchange_ptr(&a.dirty, NULL)
+
+
+cdef void wake_loop(kp_accumulator* a, int64_t needed_at_us) noexcept nogil:
+    """Wake the loop if it sleeps past `needed_at_us`."""
+    cdef int64_t until = kp_load64(&a.sleeps_until_us)
+    # One writer of the wake-up is enough: who exchanges the mark away writes it.
+    if until > needed_at_us and kp_exchange64(&a.sleeps_until_us, 0) != 0:
+        kp_wake_write(a.wake_fd)
+
+
+cdef void queue_compression(kp_accumulator* a, kp_batch* b) noexcept nogil:
+    """Hand a batch in STAGE_COMPRESSING to the compressor thread."""
+    b.compress_next = NULL
+    kp_mutex_lock(&a.compress_lock)
+    if a.compress_tail == NULL:
+        a.compress_head = b
+    else:
+        a.compress_tail.compress_next = b
+    a.compress_tail = b
+    kp_cond_signal(&a.compress_cond)
+    kp_mutex_unlock(&a.compress_lock)
+
+
+# ------------------------------------------------------------------------------------------------ batches
+
+cdef void locked_close_open(kp_partition* p) noexcept nogil:
+    """Close the open batch to records. It needs compressing if its stage says so."""
+    cdef kp_batch* b = p.open
+    p.open = NULL
+    p.last_capacity = b.capacity
+    b.raw_length = b.length
+    b.stage = STAGE_COMPRESSING if p.topic.codec else STAGE_CLOSED
+    kp_add64(&p.topic.sticky_bytes, b.length)
+
+
+cdef void free_batch_data(kp_accumulator* a, kp_batch* b) noexcept nogil:
+    """Give the record bytes back to the pool. Nobody may read them any more."""
+    if b.data != NULL:
+        pool_free(a.pool, b.data, b.capacity)
+        b.data = NULL
+    if b.charged:
+        pool_uncharge(a.pool, b.charged)
+        b.charged = 0
+
+
+cdef void unpin_batch(kp_accumulator* a, kp_batch* b) noexcept nogil:
+    """Drop one reason to keep the Batch object; the last one sends it to be released by a thread with the GIL."""
+    if kp_add32(&b.pins, -1) == 0:
+        kp_mutex_lock(&a.done_lock)
+        b.next = a.reap_head
+        a.reap_head = b
+        kp_mutex_unlock(&a.done_lock)
+
+
+cdef void decide_batch(kp_accumulator* a, kp_batch* b, int32_t outcome) noexcept nogil:
+    """A batch has its outcome: tell futures, queue callbacks, take it off the list of incomplete batches.
+
+    Result fields are set before. The caller holds the loop's lock and has taken the batch off its partition's lists.
+    """
+    cdef int deliver
+    b.completed_us = kp_monotonic_us()
+    if b.requests == 0:
+        free_batch_data(a, b)
+    kp_mutex_lock(&b.lock)
+    deliver = b.callbacks != NULL or b.n_late > 0
+    b.queued = deliver
+    if deliver:
+        # Before the batch leaves the incomplete list: flush() waits for one and then for the other.
+        kp_mutex_lock(&a.done_lock)
+        b.next = NULL
+        if a.done_tail == NULL:
+            a.done_head = b
+        else:
+            a.done_tail.next = b
+        a.done_tail = b
+        a.enqueued += 1
+        kp_mutex_unlock(&a.done_lock)
+    publish_outcome(b, outcome)
+    kp_mutex_unlock(&b.lock)
+    kp_mutex_lock(&a.lock)
+    if b.older != NULL:
+        b.older.newer = b.newer
+    else:
+        a.oldest = b.newer
+    if b.newer != NULL:
+        b.newer.older = b.older
+    else:
+        a.newest = b.older
+    b.older = b.newer = NULL
+    a.incomplete -= 1
+    if a.progress_waiters:
+        kp_cond_broadcast(&a.progress)
+    kp_mutex_unlock(&a.lock)
+    if deliver:
+        kp_mutex_lock(&a.done_lock)
+        kp_cond_signal(&a.done_cond)
+        kp_mutex_unlock(&a.done_lock)
+    else:
+        unpin_batch(a, b)
+
+
+cdef int locked_grow(kp_accumulator* a, kp_batch* b, int64_t need, int64_t limit) noexcept nogil:
+    """Room for `need` more bytes and one more record description. 0: no memory is free for it now."""
+    cdef int64_t capacity, extra
+    cdef uint8_t* data
+    cdef void* grown
+    cdef int32_t records
+    if b.length + need > b.capacity:
+        capacity = b.capacity * 2
+        if capacity < b.length + need:
+            capacity = b.length + need
+        if capacity > limit and limit >= b.length + need:
+            capacity = limit
+        capacity = pool_capacity_for(a.pool, capacity)
+        extra = capacity - b.capacity
+        if not pool_try_charge(a.pool, extra):
+            return 0
+        data = pool_alloc(a.pool, capacity)
+        if data == NULL:
+            pool_uncharge(a.pool, extra)
+            return 0
+        memcpy(data, b.data, b.length)
+        pool_free(a.pool, b.data, b.capacity)
+        b.data = data
+        b.capacity = capacity
+        b.charged += extra
+    if b.count == b.info_capacity:
+        records = b.info_capacity * 2
+        extra = (records - b.info_capacity) * <int64_t>sizeof(kp_record_info)
+        if not pool_try_charge(a.pool, extra):
+            return 0
+        grown = realloc(b.info, records * sizeof(kp_record_info))
+        if grown == NULL:
+            pool_uncharge(a.pool, extra)
+            return 0
+        b.info = <kp_record_info*>grown
+        b.info_capacity = records
+        b.charged += extra
+    return 1
+
+
+cdef int locked_object_slots(kp_accumulator* a, kp_batch* b, PyObject*** slots, int32_t* capacity) noexcept:
+    """Make an array of references as long as `info`; new places are NULL. 0: no memory is free for it now."""
+    cdef int64_t extra
+    cdef PyObject** grown
+    if capacity[0] >= b.info_capacity:
+        return 1
+    extra = (b.info_capacity - capacity[0]) * <int64_t>sizeof(void*)
+    if not pool_try_charge(a.pool, extra):
+        return 0
+    grown = <PyObject**>realloc(slots[0], b.info_capacity * sizeof(void*))
+    if grown == NULL:
+        pool_uncharge(a.pool, extra)
+        return 0
+    memset(grown + capacity[0], 0, (b.info_capacity - capacity[0]) * sizeof(void*))
+    slots[0] = grown
+    capacity[0] = b.info_capacity
+    b.charged += extra
+    return 1
+
+
+cdef int locked_append(kp_accumulator* a, kp_partition* p, kp_record* r, int64_t now_us, PyObject* on_delivery,
+                       PyObject* headers, PyObject** owner, int32_t* index) noexcept:
+    """Write a record into the partition's open batch; takes references to what it keeps. See APPENDED.
+
+    Runs with the GIL (it counts references) but makes and releases no object.
+    """
+    cdef kp_batch* b = p.open
+    cdef int64_t delta, body, total, limit, age
+    cdef kp_record_info* info
+    if b == NULL:
+        return NO_OPEN_BATCH
+    limit = p.topic.batch_size
+    delta = r.timestamp - b.base_timestamp
+    body = r.fixed_size + varint_size(delta) + varint_size(b.count)
+    total = varint_size(body) + body
+    if (delta > INT32_MAX or delta < INT32_MIN or (b.count > 0 and b.length + total > limit)
+            or ((b.length + total > b.capacity or b.count == b.info_capacity) and not locked_grow(a, b, total, limit))
+            or (on_delivery != NULL and not locked_object_slots(a, b, &b.callbacks, &b.callbacks_capacity))
+            or (headers != NULL and not locked_object_slots(a, b, &b.headers, &b.headers_capacity))):
+        locked_close_open(p)
+        return NO_OPEN_BATCH
+    write_record(b.data + b.length, r, body, delta, b.count)
+    b.length += total
+    info = &b.info[b.count]
+    info.key_size = <int32_t>r.key_size
+    info.value_size = <int32_t>r.value_size
+    info.header_size = r.header_size
+    info.timestamp_delta = <int32_t>delta
+    age = now_us - b.created_us
+    info.append_delta = <uint32_t>(age if age > 0 else 0)
+    if on_delivery != NULL:
+        Py_INCREF(<object>on_delivery)
+        b.callbacks[b.count] = on_delivery
+    if headers != NULL:
+        Py_INCREF(<object>headers)
+        b.headers[b.count] = headers
+    if r.timestamp > b.max_timestamp:
+        b.max_timestamp = r.timestamp
+    Py_INCREF(<object>b.owner)
+    owner[0] = b.owner
+    index[0] = b.count
+    b.count += 1
+    if b.length + total > limit:
+        # Another record like this one would not fit.
+        locked_close_open(p)
+        return APPENDED_AND_CLOSED
+    return APPENDED
+
+
+cdef int compress_batch(kp_accumulator* a, Batch batch) except -1:
+    """Compress a batch in STAGE_COMPRESSING and let the loop have it. Needs the GIL; the codec releases it."""
+    cdef kp_batch* b = &batch.b
+    cdef kp_partition* p = b.partition
+    cdef bytes packed = None
+    cdef int64_t size, capacity
+    cdef uint8_t* smaller
+    try:
+        packed = compress(p.topic.codec, p.topic.level,
+                          PyMemoryView_FromMemory(<char*>b.data + BATCH_OVERHEAD, b.length - BATCH_OVERHEAD, PyBUF_READ))
+    except Exception:
+        # Records are not lost for this: the batch goes as it is.
+        logger.exception("could not compress a batch of %s-%d, it is sent uncompressed", batch.topic_name, p.index)
+    if packed is not None and len(packed) < b.length - BATCH_OVERHEAD:
+        size = BATCH_OVERHEAD + <int64_t>len(packed)
+        capacity = pool_capacity_for(a.pool, size)
+        smaller = NULL
+        if capacity <= b.capacity // 2:
+            smaller = pool_alloc(a.pool, capacity)
+        if smaller != NULL:
+            # The rest of the charge comes back at once: a compressed batch takes little of buffer.memory.
+            pool_free(a.pool, b.data, b.capacity)
+            pool_uncharge(a.pool, b.capacity - capacity)
+            b.charged -= b.capacity - capacity
+            b.data = smaller
+            b.capacity = capacity
+        memcpy(b.data + BATCH_OVERHEAD, <const char*>packed, size - BATCH_OVERHEAD)
+        b.length = size
+        b.codec = p.topic.codec
+    kp_mutex_lock(&p.lock)
+    b.stage = STAGE_CLOSED
+    kp_mutex_unlock(&p.lock)
+    mark_dirty(a, p)
+    wake_loop(a, 0)
+    return 0
+
+
+# ------------------------------------------------------------------------------------------------ the accumulator
+
+cdef class Accumulator:
+    """Buffers records of all topics. `reporter` makes its exceptions (see kprod.engine).
+
+    Arguments:
+        buffer_memory: bytes, all batches together.
+        batch_size: bytes, the size of buffers that is pooled.
+        wake_fd: written to when the network loop has to wake up.
+        keep_headers: whether delivery reports bring the headers.
+    """
+
+    def __cinit__(self, reporter, int64_t buffer_memory, int64_t batch_size, intptr_t wake_fd, bint keep_headers):
+        memset(&self.a, 0, sizeof(kp_accumulator))
+        self.reporter = reporter
+        self.a.wake_fd = wake_fd
+        self.a.keep_headers = keep_headers
+        kp_mutex_init(&self.a.lock)
+        kp_mutex_init(&self.a.done_lock)
+        kp_mutex_init(&self.a.compress_lock)
+        kp_cond_init(&self.a.progress)
+        kp_cond_init(&self.a.done_cond)
+        kp_cond_init(&self.a.compress_cond)
+        self.a.pool = pool_new(buffer_memory, batch_size)
+        if self.a.pool == NULL:
+            raise MemoryError
+
+    def __dealloc__(self):
+        if self.a.pool != NULL:
+            pool_delete(self.a.pool)
+        kp_cond_destroy(&self.a.progress)
+        kp_cond_destroy(&self.a.done_cond)
+        kp_cond_destroy(&self.a.compress_cond)
+        kp_mutex_destroy(&self.a.lock)
+        kp_mutex_destroy(&self.a.done_lock)
+        kp_mutex_destroy(&self.a.compress_lock)
+
+    # -- appending
+
+    cdef int append(self, Topic topic, int32_t partition, kp_record* r, DeliveryFuture future, object on_delivery,
+                    object headers, double max_block_s) except -1:
+        """Put one record into its partition's open batch and bind `future` to it.
+
+        `partition` is -1 for the sticky choice. Waits up to `max_block_s` seconds when buffer.memory is used up.
+        """
+        cdef kp_accumulator* a = &self.a
+        cdef kp_partition* p
+        cdef PyObject* owner = NULL
+        cdef PyObject* callback = <PyObject*>on_delivery if on_delivery is not None else NULL
+        cdef PyObject* kept_headers = <PyObject*>headers if headers is not None and a.keep_headers else NULL
+        cdef kp_batch* before
+        cdef kp_batch* closed
+        cdef int64_t now_us = kp_monotonic_us()
+        cdef int64_t deadline = -1
+        cdef int32_t index = 0
+        cdef int32_t chosen
+        cdef int result, opened
+        cdef int auto_timestamp = r.timestamp < 0
+        cdef Batch spare = None
+        while True:
+            chosen = partition if partition >= 0 else choose_sticky(a, &topic.t)
+            p = topic.partition(chosen)
+            if auto_timestamp:
+                r.timestamp = now_us // 1000 + kp_load64_relaxed(&a.wall_offset_ms)
+            opened = 0
+            kp_mutex_lock(&p.lock)
+            before = p.open
+            result = locked_append(a, p, r, now_us, callback, kept_headers, &owner, &index)
+            if result == NO_OPEN_BATCH and before == NULL and spare is not None:
+                if locked_open_batch(a, p, spare, now_us, r.timestamp):
+                    opened = 1
+                    before = p.open
+                    result = locked_append(a, p, r, now_us, callback, kept_headers, &owner, &index)
+            closed = before if p.open != before else NULL
+            kp_mutex_unlock(&p.lock)
+            if opened:
+                spare = None
+            if closed != NULL:
+                # Without a codec the loop may have taken the batch already: only a batch that still needs
+                # compressing is ours to touch.
+                if p.topic.codec:
+                    compress_batch(a, <Batch>closed.owner)
+                else:
+                    mark_dirty(a, p)
+                    wake_loop(a, 0)
+            elif opened:
+                mark_dirty(a, p)
+                wake_loop(a, now_us + topic.t.linger_us)
+            if partition < 0 and (closed != NULL or result == NO_OPEN_BATCH) and (
+                    closed != NULL or kp_load64(&topic.t.sticky_bytes) >= topic.t.batch_size):
+                # batch.size bytes went here: time to turn to another partition (KIP-794).
+                leave_sticky(&topic.t, chosen)
+            if result != NO_OPEN_BATCH:
+                break
+            self.check_gate()
+            if spare is None:
+                if deadline < 0:
+                    deadline = now_us + <int64_t>(max_block_s * 1e6)
+                spare = self.new_batch(topic, chosen, r, deadline)
+                now_us = kp_monotonic_us()
+        if spare is not None:
+            # The record found room in a batch that another thread opened meanwhile.
+            free_batch_data(a, &spare.b)
+        if future is not None:
+            future.batch = <Batch>owner
+            future.index = index
+        Py_DECREF(<object>owner)
+        return 0
+
+    cdef int check_gate(self) except -1:
+        if kp_load32(&self.a.gate) != GATE_OPEN:
+            raise self.reporter.gate_error(kp_load32(&self.a.gate))
+        return 0
+
+    cdef Batch new_batch(self, Topic topic, int32_t partition, kp_record* r, int64_t deadline):
+        """A batch with memory for `r` and, by the partition's last batch, for those that may follow it."""
+        cdef kp_accumulator* a = &self.a
+        cdef kp_partition* p = topic.partition(partition)
+        cdef int64_t need = BATCH_OVERHEAD + r.fixed_size + 20
+        cdef int64_t capacity, charge, left, waited_from
+        cdef int64_t description = FIRST_INFO * <int64_t>sizeof(kp_record_info)
+        cdef int charged, state
+        cdef kp_pool_waiter waiter
+        cdef Batch batch
+        self.reap()
+        capacity = p.last_capacity if p.last_capacity < topic.t.batch_size else topic.t.batch_size
+        if capacity < need:
+            capacity = need
+        capacity = pool_capacity_for(a.pool, capacity)
+        charge = capacity + description
+        charged = pool_try_charge(a.pool, charge)
+        if not charged:
+            # Under pressure take no more than this record needs.
+            capacity = pool_capacity_for(a.pool, need)
+            if capacity + description > a.pool.limit:
+                capacity = need
+            charge = capacity + description
+            if charge > a.pool.limit:
+                charge = a.pool.limit
+            waited_from = kp_monotonic_us()
+            with nogil:
+                pool_waiter_enter(a.pool, &waiter, charge)
+                wake_loop(a, 0)
+            try:
+                while True:
+                    left = deadline - kp_monotonic_us()
+                    if left <= 0:
+                        break
+                    with nogil:
+                        state = pool_waiter_wait(a.pool, &waiter, left if left < WAIT_SLICE_US else WAIT_SLICE_US)
+                    if state:
+                        break
+                    self.check_gate()
+                    # Decided batches may be waiting for a thread with the GIL before they give back what they hold.
+                    self.reap()
+                    PyErr_CheckSignals()
+            finally:
+                charged = pool_waiter_leave(a.pool, &waiter)
+            self.check_gate()
+            if not charged:
+                raise self.reporter.delivery_error(
+                    ERROR_BUFFER_EXHAUSTED, None, topic.name, partition, p.leader_id, "no", 0,
+                    (kp_monotonic_us() - waited_from) / 1000.0, 0, 1)
+        batch = Batch.__new__(Batch)
+        batch.b.data = pool_alloc(a.pool, capacity)
+        batch.b.info = <kp_record_info*>malloc(FIRST_INFO * sizeof(kp_record_info))
+        batch.b.capacity = capacity
+        batch.b.charged = charge
+        if batch.b.data == NULL or batch.b.info == NULL:
+            free_batch_data(a, &batch.b)
+            raise MemoryError(f"no memory for a record batch of {capacity} bytes")
+        batch.b.info_capacity = FIRST_INFO
+        batch.topic = topic
+        batch.topic_name = topic.name
+        batch.reporter = self.reporter
+        kp_store64(&a.wall_offset_ms, kp_realtime_ms() - kp_monotonic_us() // 1000)
+        return batch
+
+    # -- decided batches
+
+    cdef int reap(self) except -1:
+        """Release batches that nobody waits for. Any thread with the GIL may do it."""
+        cdef kp_batch* b
+        cdef kp_batch* following
+        if self.a.reap_head == NULL:
+            return 0
+        kp_mutex_lock(&self.a.done_lock)
+        b = self.a.reap_head
+        self.a.reap_head = NULL
+        kp_mutex_unlock(&self.a.done_lock)
+        while b != NULL:
+            following = b.next
+            Py_DECREF(<object>b.owner)
+            b = following
+        return 0
+
+    def run_delivery(self):
+        """The delivery thread: run the callbacks of decided batches until stop_delivery(). Returns when none is left."""
+        cdef kp_accumulator* a = &self.a
+        cdef kp_batch* b
+        cdef kp_batch* following
+        cdef int64_t group
+        self.delivery_thread = threading.get_ident()
+        while True:
+            with nogil:
+                kp_mutex_lock(&a.done_lock)
+                while a.done_head == NULL and not a.delivery_stopping:
+                    kp_cond_wait(&a.done_cond, &a.done_lock)
+                b = a.done_head
+                a.done_head = a.done_tail = NULL
+                kp_mutex_unlock(&a.done_lock)
+            if b == NULL:
+                break
+            group = 0
+            while b != NULL:
+                following = b.next
+                (<Batch>b.owner).deliver()
+                (<Batch>b.owner).drop_callbacks()
+                unpin_batch(a, b)
+                group += 1
+                b = following
+            with nogil:
+                kp_mutex_lock(&a.lock)
+                a.delivered += group
+                if a.progress_waiters:
+                    kp_cond_broadcast(&a.progress)
+                kp_mutex_unlock(&a.lock)
+            self.reap()
+        self.reap()
+
+    def stop_delivery(self):
+        """Let run_delivery() return once everything decided so far is delivered."""
+        with nogil:
+            kp_mutex_lock(&self.a.done_lock)
+            self.a.delivery_stopping = 1
+            kp_cond_broadcast(&self.a.done_cond)
+            kp_mutex_unlock(&self.a.done_lock)
+
+    # -- compression of batches that linger.ms closed
+
+    def run_compressor(self):
+        """The compressor thread: compress what the network loop closed, until stop_compressor()."""
+        cdef kp_accumulator* a = &self.a
+        cdef kp_batch* b
+        cdef kp_batch* following
+        while True:
+            with nogil:
+                kp_mutex_lock(&a.compress_lock)
+                while a.compress_head == NULL and not a.compress_stopping:
+                    kp_cond_wait(&a.compress_cond, &a.compress_lock)
+                b = a.compress_head
+                a.compress_head = a.compress_tail = NULL
+                kp_mutex_unlock(&a.compress_lock)
+            if b == NULL:
+                return
+            while b != NULL:
+                following = b.compress_next
+                compress_batch(a, <Batch>b.owner)
+                b = following
+
+    def stop_compressor(self):
+        """Let run_compressor() return once its queue is empty."""
+        with nogil:
+            kp_mutex_lock(&self.a.compress_lock)
+            self.a.compress_stopping = 1
+            kp_cond_broadcast(&self.a.compress_cond)
+            kp_mutex_unlock(&self.a.compress_lock)
+
+    # -- flush and close
+
+    def in_delivery_thread(self):
+        """Whether the caller runs on the delivery thread, that is inside a callback."""
+        return self.delivery_thread == threading.get_ident()
+
+    def flush(self, timeout):
+        """Send everything that was appended so far and wait until it is decided and its callbacks have run.
+
+        Arguments:
+            timeout: seconds, None: as long as it takes (delivery.timeout.ms bounds it).
+
+        Returns:
+            int: records that are not decided yet; 0 unless the time ran out.
+        """
+        cdef kp_accumulator* a = &self.a
+        cdef int64_t target, delivery_target = -1, deadline, left, remaining
+        cdef int done
+        deadline = -1 if timeout is None else kp_monotonic_us() + <int64_t>(min(<double>timeout, 1e9) * 1e6)
+        with nogil:
+            kp_mutex_lock(&a.lock)
+            target = a.last_id
+            a.progress_waiters += 1
+            kp_mutex_unlock(&a.lock)
+            kp_add32(&a.flushing, 1)
+            kp_add32(&a.flush_calls, 1)
+            wake_loop(a, 0)
+        try:
+            while True:
+                with nogil:
+                    left = WAIT_SLICE_US
+                    if deadline >= 0:
+                        left = deadline - kp_monotonic_us()
+                        if left > WAIT_SLICE_US:
+                            left = WAIT_SLICE_US
+                    kp_mutex_lock(&a.lock)
+                    if not flushed(a, target, &delivery_target) and left > 0:
+                        kp_cond_wait_us(&a.progress, &a.lock, left)
+                    done = flushed(a, target, &delivery_target)
+                    kp_mutex_unlock(&a.lock)
+                if done or (deadline >= 0 and kp_monotonic_us() >= deadline):
+                    break
+                PyErr_CheckSignals()
+        finally:
+            kp_add32(&a.flushing, -1)
+            with nogil:
+                kp_mutex_lock(&a.lock)
+                a.progress_waiters -= 1
+                remaining = 0 if done else locked_undecided(a, target)
+                kp_mutex_unlock(&a.lock)
+        self.reap()
+        return remaining if done or remaining else 1
+
+    def set_gate(self, int reason):
+        """Refuse appends from now on: GATE_CLOSED 1, GATE_FATAL 2, GATE_FORKED 3. A higher reason stays."""
+        cdef kp_accumulator* a = &self.a
+        if reason == GATE_FORKED:
+            # In a forked child: another thread may have held any lock at the fork, so none is touched.
+            kp_store32(&a.gate, reason)
+            return
+        with nogil:
+            # Batches are opened under this lock, so none is opened after this returns.
+            kp_mutex_lock(&a.lock)
+            if a.gate < reason:
+                kp_store32(&a.gate, reason)
+            kp_mutex_unlock(&a.lock)
+            if reason == GATE_CLOSED:
+                pool_close(a.pool)
+
+    @property
+    def gate(self):
+        """Why appends are refused; 0: they are not."""
+        return kp_load32(&self.a.gate)
+
+    @property
+    def incomplete_batches(self):
+        """Batches that are not decided."""
+        return self.a.incomplete
+
+    def undecided_records(self):
+        """Records that are not decided."""
+        cdef int64_t count
+        with nogil:
+            kp_mutex_lock(&self.a.lock)
+            count = locked_undecided(&self.a, self.a.last_id)
+            kp_mutex_unlock(&self.a.lock)
+        return count
+
+    def memory(self):
+        """buffer.memory as a dict: total, used and idle bytes, waiting threads, wait time (us), exhausted waits."""
+        cdef kp_pool* pool = self.a.pool
+        return {"total": pool.limit, "used": pool.used, "idle": pool.pooled, "waiting": pool.n_waiters,
+                "wait_us": pool.wait_us, "exhausted": pool.exhausted}
+
+
+cdef int locked_open_batch(kp_accumulator* a, kp_partition* p, Batch batch, int64_t now_us, int64_t timestamp) noexcept:
+    """Make `batch` the open batch of its partition; the engine's reference to it is taken here. 0: the gate closed."""
+    cdef kp_batch* b = &batch.b
+    kp_mutex_lock(&a.lock)
+    if a.gate != GATE_OPEN:
+        kp_mutex_unlock(&a.lock)
+        return 0
+    a.last_id += 1
+    b.id = a.last_id
+    b.older = a.newest
+    b.newer = NULL
+    if a.newest != NULL:
+        a.newest.newer = b
+    else:
+        a.oldest = b
+    a.newest = b
+    a.incomplete += 1
+    kp_mutex_unlock(&a.lock)
+    Py_INCREF(batch)
+    b.owner = <PyObject*>batch
+    b.pins = 1
+    b.partition = p
+    b.created_us = now_us
+    b.length = BATCH_OVERHEAD
+    b.base_timestamp = timestamp
+    b.max_timestamp = timestamp
+    b.producer_id = -1
+    b.producer_epoch = -1
+    b.base_sequence = -1
+    b.base_offset = -1
+    b.log_append_time = -1
+    b.node_id = -1
+    b.stage = STAGE_OPEN
+    b.in_queue = 1
+    b.next = NULL
+    if p.tail != NULL:
+        p.tail.next = b
+    else:
+        p.head = b
+    p.tail = b
+    p.open = b
+    kp_store32(&p.queued, p.queued + 1)
+    return 1
+
+
+cdef int64_t locked_undecided(kp_accumulator* a, int64_t last_id) noexcept nogil:
+    cdef kp_batch* b = a.oldest
+    cdef int64_t count = 0
+    while b != NULL and b.id <= last_id:
+        count += b.count
+        b = b.newer
+    return count
+
+
+cdef int flushed(kp_accumulator* a, int64_t target, int64_t* delivery_target) noexcept nogil:
+    """Whether all batches up to `target` are decided and delivered. Called with the accumulator's lock."""
+    if delivery_target[0] < 0:
+        if a.oldest != NULL and a.oldest.id <= target:
+            return 0
+        # All decided: what was queued for delivery up to now must have run.
+        delivery_target[0] = kp_load64(&a.enqueued)
+    return a.delivered >= delivery_target[0]

@@ -1,0 +1,44 @@
+"""Batches as Python objects, and what refers to one record of a batch: futures and delivery reports."""
+from cpython.object cimport PyObject
+from libc.stdint cimport int32_t, int64_t
+
+from kprod._core.structs cimport kp_batch, kp_record_info
+
+cdef enum:
+    CALLBACK_SUCCESS = 1       # f(metadata)
+    CALLBACK_ERROR = 2         # f(exception)
+    CALLBACK_BOTH = 3          # f(metadata or exception)
+    CALLBACK_DONE = 4          # f(future)
+
+
+cdef class Batch:
+    cdef kp_batch b
+    cdef object topic          # the Topic, which keeps kp_batch.partition alive
+    cdef str topic_name
+    cdef object reporter       # makes exceptions and logs for us, see kprod.engine
+    cdef list children         # [(index of its first record here, Batch)] after a split
+
+    cdef object make_error(self, int32_t index)
+    cdef object make_error_code(self, int32_t code)
+    cdef void drop_callbacks(self)
+    cdef int deliver(self) except -1
+
+
+cdef class DeliveryFuture:
+    cdef Batch batch
+    cdef int32_t index
+
+    cdef void resolve(self)
+    cdef int32_t outcome(self)
+    cdef int wait(self, object timeout) except -1
+    cdef int add(self, int32_t kind, object callback) except -1
+
+
+cdef class RecordMetadata:
+    cdef Batch batch
+    cdef int32_t index
+
+    cdef tuple fields(self)
+
+
+cdef void publish_outcome(kp_batch* b, int32_t outcome) noexcept nogil

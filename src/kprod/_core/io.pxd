@@ -1,0 +1,105 @@
+"""The network loop's own state."""
+from libc.stdint cimport int8_t, int16_t, int32_t, int64_t, intptr_t, uint8_t, uint64_t
+
+from kprod._core.accumulator cimport Accumulator, Topic, kp_accumulator
+from kprod._core.platform cimport kp_cond, kp_mutex, kp_pollfd
+from kprod._core.produce cimport kp_produce_settings
+from kprod._core.structs cimport kp_batch, kp_broker, kp_partition
+
+cdef enum:
+    CONNECTION_NONE = 0
+    CONNECTION_CONNECTING = 1
+    CONNECTION_UP = 2
+
+cdef enum:
+    EVENT_CONNECTED = 1        # a TCP connection stands
+    EVENT_CLOSED = 2           # one ended: value1 is our reason, value2 the system's error number
+    EVENT_FRAME = 3            # the response to a control request
+    EVENT_REFRESH = 4          # metadata is stale: value1 is the error that showed it
+    EVENT_LEADER = 5           # KIP-951: node is the new leader of (value1 topic number, value2 partition, value3 epoch)
+    EVENT_ENDPOINTS = 6        # KIP-951: node_endpoints as bytes, value1 the API version
+    EVENT_SPLIT = 7            # a batch is too large for the broker
+    EVENT_PRODUCER_ID = 8      # a new producer id is needed
+    EVENT_FATAL = 9            # value1 is the error that ends the producer
+    EVENT_WANTED = 10          # there is data for a broker that is not connected
+
+cdef struct kp_event:
+    kp_event* next
+    int32_t kind
+    int32_t node_id
+    int64_t generation
+    int64_t token
+    int32_t value1
+    int32_t value2
+    int32_t value3
+    uint8_t* data              # owned
+    int64_t length
+    kp_batch* batch
+
+cdef struct kp_loop:
+    kp_mutex lock              # [io]: everything below but the events; also what structs.pxd marks [io]
+    kp_accumulator* a
+    kp_broker* brokers
+    int32_t n_brokers
+    kp_partition** heap        # timers: linger.ms and retry back-offs, the earliest first
+    int32_t heap_size
+    int32_t heap_capacity
+    kp_batch** collected       # batches of the request that is being built
+    # settings
+    kp_produce_settings settings
+    int32_t max_in_flight
+    int64_t max_request_size
+    int64_t request_timeout_us
+    int64_t delivery_timeout_us
+    int64_t retry_backoff_us
+    int64_t retry_backoff_max_us
+    int64_t availability_timeout_us  # 0: off
+    int64_t retries
+    int32_t max_frame
+    int32_t idempotent
+    int32_t transactional
+    uint8_t error_flags[256]   # by code + 1
+    int64_t producer_id        # -1: none yet
+    int16_t producer_epoch
+    int32_t producer_id_wanted
+    int32_t refresh_wanted     # an EVENT_REFRESH is on its way
+    int32_t stopping
+    int32_t draining           # close() waits: nothing lingers
+    int32_t flush_calls_seen
+    uint64_t random
+    # polling
+    intptr_t wake_fd
+    kp_pollfd* pollfds
+    kp_broker** polled
+    int32_t poll_capacity
+    # events to the control thread
+    kp_mutex event_lock
+    kp_cond event_cond
+    kp_event* event_head
+    kp_event* event_tail
+    int32_t control_woken
+    # totals
+    int64_t batches_sent
+    int64_t records_sent
+    int64_t records_acked
+    int64_t records_failed
+    int64_t records_retried
+    int64_t batch_bytes
+    int64_t raw_bytes
+    int64_t batches_split
+    int64_t queue_time_us
+    int64_t queue_time_max_us
+    int64_t largest_batch
+    int64_t throttle_ms
+    int64_t throttle_max_ms
+    int64_t polls
+    int64_t connections_made
+    int64_t connections_lost
+
+
+cdef class NetworkLoop:
+    cdef kp_loop loop
+    cdef readonly Accumulator accumulator
+    cdef list topics            # Topic by number
+    cdef bytes client_id
+    cdef bytes transactional_id

@@ -1,0 +1,175 @@
+# Responses: from a frame to the outcome of batches.
+
+cdef kp_batch* find_batch(kp_request* request, kp_partition_response* r, int32_t* hint) noexcept nogil:
+    """The batch that a partition's response is for. Brokers answer in the order of the request, so `hint` is right."""
+    cdef int32_t i, at
+    cdef kp_batch* b
+    for i in range(request.n_batches):
+        at = (hint[0] + i) % request.n_batches
+        b = request.batches[at]
+        if b.partition.index != r.index:
+            continue
+        if r.topic_id != NULL:
+            if memcmp(b.partition.topic.id, r.topic_id, 16) != 0:
+                continue
+        elif (b.partition.topic.name_length != r.topic_name_length
+                or memcmp(b.partition.topic.name, r.topic_name, r.topic_name_length) != 0):
+            continue
+        hint[0] = at + 1
+        return b
+    return NULL
+
+
+cdef int is_definite(int32_t error) noexcept nogil:
+    """Whether an error says that the batch was not written by this attempt."""
+    return error != CODE_UNKNOWN and error != CODE_REQUEST_TIMED_OUT and error != CODE_NOT_ENOUGH_REPLICAS_AFTER_APPEND
+
+
+cdef void keep_messages(kp_batch* b, kp_partition_response* r, kp_cursor* frame, int16_t version) noexcept nogil:
+    """Copy the broker's words: an error message, and the records it names (KIP-467)."""
+    cdef kp_cursor errors
+    cdef const uint8_t* message
+    cdef int32_t i, index, length
+    free(b.error_message)
+    b.error_message = copy_text(r.error_message, r.error_message_length)
+    for i in range(b.n_record_errors):
+        free(b.record_errors[i].message)
+    free(b.record_errors)
+    b.record_errors = NULL
+    b.n_record_errors = 0
+    if r.n_record_errors <= 0 or r.n_record_errors > b.count:
+        return
+    b.record_errors = <kp_record_error*>calloc(r.n_record_errors, sizeof(kp_record_error))
+    if b.record_errors == NULL:
+        return
+    errors.p = r.record_errors
+    errors.end = frame.end
+    errors.bad = 0
+    for i in range(r.n_record_errors):
+        if not next_record_error(&errors, version, &index, &message, &length):
+            return
+        b.record_errors[i].index = index
+        b.record_errors[i].message = copy_text(message, length)
+        b.n_record_errors = i + 1
+
+
+cdef char* copy_text(const uint8_t* text, int32_t length) noexcept nogil:
+    cdef char* copy
+    if text == NULL or length < 0:
+        return NULL
+    copy = <char*>malloc(length + 1)
+    if copy != NULL:
+        memcpy(copy, text, length)
+        copy[length] = 0
+    return copy
+
+
+cdef void partition_answered(kp_loop* loop, kp_batch* b, kp_partition_response* r, kp_cursor* frame, int16_t version,
+                             int64_t now_us) noexcept nogil:
+    cdef kp_partition* p = b.partition
+    cdef int at_once = 0
+    if b.stage != STAGE_IN_FLIGHT:
+        # It was given up before this answer came.
+        if r.error == 0 and p.flight_head == NULL and p.retry_head == NULL and p.unresolved and p.in_flight == 0:
+            # Everything up to it is written after all: there is no gap.
+            p.unresolved = 0
+        return
+    flight_remove(p, b)
+    b.stage = STAGE_DONE
+    if r.error == 0:
+        batch_acked(loop, b, r.base_offset, r.log_append_time)
+        return
+    if r.error == CODE_DUPLICATE_SEQUENCE:
+        # An earlier attempt was written; the broker does not remember at which offset.
+        batch_acked(loop, b, -1, -1)
+        return
+    if is_definite(r.error):
+        b.uncertain = 0 if loop.idempotent else b.was_uncertain
+    keep_messages(b, r, frame, version)
+    if r.leader_id >= 0 and r.leader_epoch > p.leader_epoch:
+        post_values(loop, EVENT_LEADER, r.leader_id, p.topic.number, p.index, r.leader_epoch)
+        at_once = 1
+    attempt_failed(loop, b, r.error, now_us, at_once)
+
+
+cdef void produce_answered(kp_loop* loop, kp_broker* broker, kp_request* request, kp_cursor* c,
+                           int64_t now_us) noexcept nogil:
+    cdef kp_partition_response r
+    cdef int32_t n_topics = 0, n_partitions = 0, throttle = 0, hint = 0
+    cdef int32_t i, j
+    cdef const uint8_t* endpoints = NULL
+    cdef int64_t endpoints_length = 0
+    cdef int64_t latency
+    cdef int ok
+    cdef kp_batch* b
+    broker.in_flight -= 1
+    latency = now_us - request.queued_us
+    broker.latency_sum_us += latency
+    broker.latency_count += 1
+    if latency > broker.latency_max_us:
+        broker.latency_max_us = latency
+    for i in range(request.n_batches):
+        request.batches[i].partition.in_flight -= 1
+    ok = open_produce_response(c, request.version, &n_topics)
+    i = 0
+    while ok and i < n_topics:
+        ok = next_topic(c, request.version, &r, &n_partitions)
+        j = 0
+        while ok and j < n_partitions:
+            ok = next_partition(c, request.version, &r)
+            if ok:
+                b = find_batch(request, &r, &hint)
+                if b != NULL:
+                    partition_answered(loop, b, &r, c, request.version, now_us)
+            j += 1
+        ok = ok and close_topic(c, request.version)
+        i += 1
+    ok = ok and close_produce_response(c, request.version, &throttle, &endpoints, &endpoints_length)
+    # A batch that the response does not name, or that its malformed rest may have named, has no answer.
+    for i in range(request.n_batches):
+        b = request.batches[i]
+        if b.stage == STAGE_IN_FLIGHT:
+            flight_remove(b.partition, b)
+            attempt_failed(loop, b, ERROR_BAD_RESPONSE, now_us, 0)
+    if endpoints != NULL:
+        post_data(loop, EVENT_ENDPOINTS, broker.node_id, broker.generation, 0, request.version, endpoints,
+                  endpoints_length)
+    for i in range(request.n_batches):
+        evaluate(loop, request.batches[i].partition, now_us)
+    release_request_batches(loop, request)
+    if throttle > 0:
+        loop.throttle_ms += throttle
+        if throttle > loop.throttle_max_ms:
+            loop.throttle_max_ms = throttle
+        if request.version >= 6:
+            # KIP-219: from version 6 on the broker answers at once and leaves the waiting to the client.
+            broker.throttled_until_us = now_us + <int64_t>throttle * 1000
+    free_request(request)
+    if not ok:
+        close_connection(loop, broker, ERROR_BAD_RESPONSE, 0, now_us)
+
+
+cdef void handle_frame(kp_loop* loop, kp_broker* broker, const uint8_t* frame, int32_t size,
+                       int64_t now_us) noexcept nogil:
+    cdef kp_cursor c
+    cdef kp_request* request = broker.wait_head
+    cdef int32_t correlation_id
+    c.p = frame
+    c.end = frame + size
+    c.bad = 0
+    correlation_id = cursor_i32(&c)
+    if request == NULL or request.correlation_id != correlation_id:
+        # Answers come in the order of the requests; anything else cannot be trusted.
+        close_connection(loop, broker, ERROR_BAD_RESPONSE, 0, now_us)
+        return
+    broker.wait_head = request.next
+    if broker.wait_head == NULL:
+        broker.wait_tail = NULL
+    broker.pending -= 1
+    broker.responses_received += 1
+    broker.last_used_us = now_us
+    if request.is_produce:
+        produce_answered(loop, broker, request, &c, now_us)
+    else:
+        post_data(loop, EVENT_FRAME, broker.node_id, broker.generation, request.token, request.version, frame, size)
+        free_request(request)

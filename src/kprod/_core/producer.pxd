@@ -1,0 +1,22 @@
+"""The part of KafkaProducer that runs for every record."""
+from kprod._core.accumulator cimport Accumulator, Topic
+
+
+cdef class ProducerCore:
+    cdef Accumulator accumulator
+    cdef dict _topics           # Topic by name: only those with metadata
+    cdef object _engine
+    cdef object _key_unary      # f(data), when that is all a serializer looks at
+    cdef object _value_unary
+    cdef object _key_full       # f(topic, headers, data)
+    cdef object _value_full
+    cdef object _choose         # custom partitioner, None: the core chooses
+    cdef object _on_delivery    # the default callback
+    cdef double _max_block_s
+    cdef Py_ssize_t _max_request_size
+    cdef bint _round_robin
+    cdef bint _ignore_keys
+
+    cdef Topic find_topic(self, object topic)
+    cdef int choose_custom(self, Topic topic, object key, object value, object key_data, object value_data) except -2
+    cdef int check_partition(self, Topic topic, object partition) except -2

@@ -1,0 +1,182 @@
+"""One broker address and the connection to it: when to connect, to which address, and what is agreed on it.
+
+A node does no input or output: the engine asks what to do and says what happened, with the time as an argument
+(seconds of a monotonic clock).
+"""
+
+from __future__ import annotations
+
+import enum
+import random
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from kprod._version import __version__
+from kprod.protocol import API_VERSIONS, Api, ProtocolError, decode_response, encode_request
+
+Address = tuple[int, Any]
+"""An address family and what ``socket.connect`` takes for it."""
+
+UNSUPPORTED_VERSION = 35
+
+
+class State(enum.Enum):
+    """Where a node's connection is."""
+
+    IDLE = "not connected"
+    RESOLVING = "resolving the host name"
+    CONNECTING = "connecting"
+    HANDSHAKE = "agreeing on API versions"
+    READY = "ready"
+
+
+@dataclass(frozen=True)
+class Backoff:
+    """Pauses that double from ``base`` to ``limit`` seconds, with 20 % jitter (KIP-144, KIP-580)."""
+
+    base: float
+    limit: float
+
+    def pause(self, failures: int, jitter: Callable[[], float] = random.random) -> float:
+        """The pause after so many failures in a row."""
+        if failures <= 0:
+            return 0.0
+        return min(self.base * 2.0 ** min(failures - 1, 30), max(self.limit, self.base)) * (0.8 + 0.4 * jitter())
+
+
+class Node:
+    """A broker, or a bootstrap address (``node_id`` below 0).
+
+    Args:
+        node_id: the broker's id; bootstrap addresses count down from -1.
+        host: name or address.
+        port: TCP port.
+        reconnect: pauses between attempts to connect.
+        setup: how long an attempt may take; grows with failures (KIP-601).
+    """
+
+    def __init__(self, node_id: int, host: str, port: int, reconnect: Backoff, setup: Backoff) -> None:
+        self.node_id = node_id
+        self.host = host
+        self.port = port
+        self.state = State.IDLE
+        self.generation = -1
+        self.versions: Mapping[int, tuple[int, int]] = {}
+        self.failures = 0
+        """Attempts and connections that failed since the last one that became ready."""
+        self.attempts = 0
+        self.last_error: str | None = None
+        self.next_attempt_at = 0.0
+        self.deadline = 0.0
+        self.ready_at: float | None = None
+        self._reconnect = reconnect
+        self._setup = setup
+        self._addresses: list[Address] = []
+
+    def __repr__(self) -> str:
+        return f"<Node {self} {self.state.value}>"
+
+    def __str__(self) -> str:
+        where = f"{self.host}:{self.port}"
+        return where if self.node_id < 0 else f"{self.node_id} at {where}"
+
+    def moved_to(self, host: str, port: int) -> bool:
+        """Take over a new address of the same broker. True: it changed."""
+        if (host, port) == (self.host, self.port):
+            return False
+        self.host, self.port = host, port
+        self._addresses = []
+        self.next_attempt_at = 0.0
+        return True
+
+    # -- connecting
+
+    def may_connect(self, now: float) -> bool:
+        """Whether an attempt may begin."""
+        return self.state is State.IDLE and now >= self.next_attempt_at
+
+    def begin(self, now: float) -> Address | None:
+        """Begin an attempt: the address to connect to; None: the host name must be resolved first."""
+        self.attempts += 1
+        self.deadline = now + self._setup.pause(self.failures + 1, lambda: 0.5)
+        if not self._addresses:
+            self.state = State.RESOLVING
+            return None
+        self.state = State.CONNECTING
+        return self._addresses.pop(0)
+
+    def resolved(self, addresses: list[Address]) -> Address:
+        """The host name has these addresses; returns the first to connect to, the others are tried in turn."""
+        self._addresses = list(addresses)
+        self.state = State.CONNECTING
+        return self._addresses.pop(0)
+
+    def failed(self, now: float, error: str) -> None:
+        """An attempt failed, or a connection ended by an error."""
+        self.state = State.IDLE
+        self.generation = -1
+        self.versions = {}
+        self.ready_at = None
+        self.last_error = error
+        if self._addresses:
+            # The host has further addresses: try the next one at once (KIP-302).
+            self.next_attempt_at = now
+            return
+        self.failures += 1
+        self.next_attempt_at = now + self._reconnect.pause(self.failures)
+
+    def closed_idle(self) -> None:
+        """The connection was closed because nobody used it."""
+        self.state = State.IDLE
+        self.generation = -1
+        self.ready_at = None
+        self.next_attempt_at = 0.0
+
+    def ready(self, now: float) -> None:
+        """The connection can be used."""
+        self.state = State.READY
+        self.failures = 0
+        self.last_error = None
+        self.ready_at = now
+        self._addresses = []
+
+    # -- agreeing on API versions (KIP-35, KIP-511)
+
+    def hello(self, client_id: str | None, version: int = API_VERSIONS.versions[1]) -> bytes:
+        """The first request on a connection."""
+        self.state = State.HANDSHAKE
+        body = {"client_software_name": "kprod", "client_software_version": __version__}
+        return encode_request(API_VERSIONS, version, 0, client_id, body)
+
+    def learn_versions(self, version: int, frame: bytes) -> int | None:
+        """Take over the answer to :meth:`hello`.
+
+        Returns:
+            None, or the version to say hello with again because the broker does not know this one.
+
+        Raises:
+            ProtocolError: it is not an answer of a Kafka broker, or reports an error.
+        """
+        if len(frame) < 6:
+            raise ProtocolError(f"ApiVersions response of {len(frame)} bytes")
+        error = int.from_bytes(frame[4:6], "big", signed=True)
+        # A broker that does not know the version answers in version 0 (KIP-511).
+        _, body = decode_response(API_VERSIONS, 0 if error == UNSUPPORTED_VERSION else version, frame)
+        ranges = {row["api_key"]: (row["min_version"], row["max_version"]) for row in body["api_keys"]}
+        if error == UNSUPPORTED_VERSION and version > 0:
+            low, high = ranges.get(API_VERSIONS.key, (0, 0))
+            return max(low, min(high, version - 1))
+        if error:
+            raise ProtocolError(f"ApiVersions was answered with error code {error}")
+        self.versions = ranges
+        return None
+
+    def version_of(self, api: Api, at_most: int | None = None) -> int | None:
+        """The newest version of an API that both sides know; None: there is none."""
+        ranges = self.versions.get(api.key)
+        if ranges is None:
+            return None
+        low, high = api.versions
+        version = min(high, ranges[1], high if at_most is None else at_most)
+        return version if version >= max(low, ranges[0]) else None

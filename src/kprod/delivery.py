@@ -1,0 +1,167 @@
+"""From the error codes of the core to exceptions with words: what failed, where, and whether a retry can help."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from kprod import errors
+from kprod.errors import KafkaError, Persisted
+from kprod.records import TopicPartition
+
+# Errors that no broker sends; the values are those of _core/structs.pxd.
+EXPIRED = -1001
+CLOSED = -1002
+PURGED_QUEUE = -1003
+PURGED_IN_FLIGHT = -1004
+SIBLING_RECORD = -1005
+TOO_MANY_RETRIES = -1006
+DISCONNECTED = -1007
+BAD_RESPONSE = -1008
+FATAL = -1010
+REQUEST_TIMED_OUT = -1012
+WAIT_TIMED_OUT = -1013
+BUFFER_EXHAUSTED = -1014
+
+GATE_CLOSED = 1
+GATE_FATAL = 2
+GATE_FORKED = 3
+
+_LOCAL_NAMES = {
+    DISCONNECTED: "the connection was lost",
+    BAD_RESPONSE: "the broker's answer could not be used",
+    REQUEST_TIMED_OUT: "no answer within request_timeout_ms",
+}
+
+
+def reason_text(code: int) -> str:
+    """A broker's or the client's error code in words."""
+    return _LOCAL_NAMES.get(code) or errors.name_for_code(code)
+
+
+class DeliveryReporter:
+    """Makes the exceptions that delivery futures, callbacks and ``send()`` give to the application.
+
+    Args:
+        describe_broker: the text for a node id.
+        describe_leader: why a partition's records do not leave, in words; asked for expired records.
+        fatal: the error that ended the producer, once there is one.
+        buffer_memory, max_block_ms, delivery_timeout_ms: the options, for the messages.
+    """
+
+    def __init__(
+        self,
+        describe_broker: Callable[[int], str | None],
+        describe_leader: Callable[[str, int], str],
+        fatal: Callable[[], KafkaError | None],
+        *,
+        buffer_memory: int,
+        max_block_ms: float,
+        delivery_timeout_ms: float,
+    ) -> None:
+        self._describe_broker = describe_broker
+        self._describe_leader = describe_leader
+        self._fatal = fatal
+        self._buffer_memory = buffer_memory
+        self._max_block_ms = max_block_ms
+        self._delivery_timeout_ms = delivery_timeout_ms
+
+    topic_partition = staticmethod(TopicPartition)
+
+    def delivery_error(
+        self,
+        code: int,
+        message: str | None,
+        topic: str,
+        partition: int,
+        node_id: int,
+        persisted: Persisted,
+        attempts: int,
+        age_ms: float,
+        last_error: int,
+        count: int,
+    ) -> KafkaError:
+        """The exception of one record.
+
+        Args:
+            code: a broker's error code or one of this module's.
+            message: the broker's own words, if it had any.
+            topic, partition, node_id: where.
+            persisted: whether the record may have been written.
+            attempts: how often its batch was sent.
+            age_ms: ms since its batch was opened.
+            last_error: the code that ended the last attempt, 0: none did.
+            count: records in its batch.
+        """
+        kind, text = self._explain(code, message, topic, partition, attempts, age_ms, last_error, count)
+        return kind(
+            text, topic=topic, partition=partition, broker=self._describe_broker(node_id), persisted=persisted
+        )
+
+    def _explain(
+        self,
+        code: int,
+        message: str | None,
+        topic: str,
+        partition: int,
+        attempts: int,
+        age_ms: float,
+        last_error: int,
+        count: int,
+    ) -> tuple[type[KafkaError], str]:
+        if code >= -1:
+            kind = errors.for_code(code)
+            return kind, message or kind.description or errors.name_for_code(code)
+        sent = self._history(topic, partition, attempts, last_error)
+        if code == EXPIRED:
+            return errors.KafkaTimeoutError, (
+                f"{count} record(s) for {topic}-{partition} expired: {age_ms:.0f} ms have passed since their batch was "
+                f"opened, delivery_timeout_ms is {self._delivery_timeout_ms:g}; {sent}"
+            )
+        if code == TOO_MANY_RETRIES:
+            kind = errors.for_code(last_error) if last_error >= -1 else errors.KafkaConnectionError
+            return kind, f"the option retries allows no more attempts; {sent}"
+        if code == CLOSED:
+            return errors.ProducerClosedError, f"the producer was closed before the record was acknowledged; {sent}"
+        if code in (PURGED_QUEUE, PURGED_IN_FLIGHT):
+            where = "in the queue" if code == PURGED_QUEUE else "in flight"
+            return errors.PurgedError, f"purge() dropped the record while it was {where}"
+        if code == SIBLING_RECORD:
+            return errors.InvalidDifferentRecordError, (
+                "the broker refused the batch because of another record in it; this one can be sent again"
+            )
+        if code == FATAL:
+            cause = self._fatal()
+            return (type(cause) if isinstance(cause, errors.BrokerResponseError) else KafkaError), (
+                f"the producer cannot send any more: {cause}"
+            )
+        if code == WAIT_TIMED_OUT:
+            return errors.KafkaTimeoutError, f"the record is not decided yet; {sent}"
+        if code == BUFFER_EXHAUSTED:
+            return errors.BufferExhaustedError, (
+                f"buffer_memory ({self._buffer_memory} bytes) stayed full for {age_ms:.0f} ms, max_block_ms is "
+                f"{self._max_block_ms:g}: records come faster than the brokers take them; "
+                f"{self._describe_leader(topic, partition)}"
+            )
+        return errors.KafkaConnectionError, f"{reason_text(code)}; {sent}"
+
+    def _history(self, topic: str, partition: int, attempts: int, last_error: int) -> str:
+        if attempts == 0:
+            return f"never sent: {self._describe_leader(topic, partition)}"
+        times = "once" if attempts == 1 else f"{attempts} times"
+        if last_error == 0:
+            return f"sent {times}, no answer yet"
+        return f"sent {times}, last error: {reason_text(last_error)}"
+
+    def gate_error(self, reason: int) -> KafkaError:
+        """Why ``send()`` is refused."""
+        if reason == GATE_FORKED:
+            return errors.ForkedProcessError(
+                "this KafkaProducer was made before a fork; its threads and connections stayed in the parent process: "
+                "make a new KafkaProducer in the child"
+            )
+        if reason == GATE_FATAL:
+            cause = self._fatal()
+            error = KafkaError(f"the producer cannot send any more, close it: {cause}")
+            error.__cause__ = cause
+            return error
+        return errors.ProducerClosedError("the KafkaProducer is closed")
