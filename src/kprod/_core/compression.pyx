@@ -161,7 +161,8 @@ def check_level(name_or_id, level, /):
     if not isinstance(level, int) or isinstance(level, bool):
         raise TypeError(f"compression level of {codec.name} is {level!r}: must be an integer")
     if codec.level_rule is None:
-        raise ValueError(f"compression level of {codec.name} is {level}: {codec.name} has no levels, leave it out")
+        raise ValueError(f"compression level of {codec.name} is {level}: "
+                         f"{codec.name} has no levels, leave it out")
     if not codec.min_level <= level <= codec.max_level or (codec.id == GZIP and level == 0):
         raise ValueError(f"compression level of {codec.name} is {level}: must be {codec.level_rule}")
     return level
@@ -374,4 +375,5 @@ cdef bytes snappy_block(object view, Py_ssize_t room, object max_size):
     return block
 
 
-cdef tuple DECOMPRESS = (_decompress_none, _decompress_gzip, _decompress_snappy, _decompress_lz4, _decompress_zstd)
+cdef tuple DECOMPRESS = (
+    _decompress_none, _decompress_gzip, _decompress_snappy, _decompress_lz4, _decompress_zstd)

@@ -89,7 +89,8 @@ cdef int choose(str tier) except -1:
         kp_crc32c = kp_crc32c_tiers[0].update
     elif tier == "hw":
         if kp_crc32c_tier_count == 1:
-            raise ImportError("KPROD_CRC32C=hw: this processor has no CRC-32C instruction that kprod knows; unset it")
+            raise ImportError("KPROD_CRC32C=hw: this processor has no CRC-32C instruction that kprod knows; "
+                              "unset it")
     elif tier:
         raise ImportError(f"KPROD_CRC32C={tier}: must be 'sw', 'hw' or unset")
     return 0

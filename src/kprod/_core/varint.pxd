@@ -22,5 +22,5 @@ cdef extern from "kp_varint.h" nogil:
     const uint8_t* read_varlong "kp_read_varlong"(const uint8_t* p, const uint8_t* end, int64_t* out)
     const uint8_t* read_uvarint "kp_read_uvarint"(const uint8_t* p, const uint8_t* end, uint32_t* out)
     # The 64-bit unsigned form; `bits` is 32 or 64.
-    const uint8_t* read_uvarint_bits "kp_read_uvarint_bits"(const uint8_t* p, const uint8_t* end, uint64_t* out,
-                                                            unsigned int bits)
+    const uint8_t* read_uvarint_bits "kp_read_uvarint_bits"(
+        const uint8_t* p, const uint8_t* end, uint64_t* out, unsigned int bits)
