@@ -99,7 +99,7 @@ class Option:
     secret: bool
     """The value must never be shown."""
     default_text: str | None
-    """What the documentation says about the default, where the value alone would mislead."""
+    """What the documentation says about the default, as Markdown, where the value alone would mislead."""
 
     @property
     def dotted_name(self) -> str:
@@ -251,7 +251,7 @@ class ProducerConfig:
         Stored as a tuple of (host, port).""",
         group=CONNECTIONS,
         importance="high",
-        default_text="'localhost:9092'",
+        default_text="`'localhost:9092'`",
     )
     client_id: str = _option(
         Text(none=""),
@@ -519,7 +519,7 @@ class ProducerConfig:
         None,
         "Level for gzip, 1 to 9; -1 is the default, 6 (KIP-390).",
         group=BATCHING,
-        default_text="-1",
+        default_text="`-1`",
     )
     compression_lz4_level: int | None = _option(
         OptionalOf(Integer(0, 17)),
@@ -527,14 +527,14 @@ class ProducerConfig:
         """Level for lz4: 0 to 2 is the fast mode, 3 to 12 the high-compression mode, 13 to 17 the same as 12
         (KIP-390). The Java client's default, 9, means the fast mode there.""",
         group=BATCHING,
-        default_text="0",
+        default_text="`0`",
     )
     compression_zstd_level: int | None = _option(
         OptionalOf(Integer(-131072, 22)),
         None,
         "Level for zstd, -131072 to 22 (KIP-390).",
         group=BATCHING,
-        default_text="3",
+        default_text="`3`",
     )
     topic_options: Mapping[str, TopicOptions] = _option(
         MappingOf(
@@ -601,7 +601,7 @@ class ProducerConfig:
     value_serializer: Any = _option(
         _SERIALIZER,
         None,
-        "Makes bytes of a value, likewise. Neither is called for None.",
+        "Makes bytes of a value, in the same way. Neither of the two is called for None.",
         group=SERIALIZATION,
         importance="high",
     )
