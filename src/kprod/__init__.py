@@ -1,5 +1,7 @@
 """A Kafka producer for Python with a Cython core."""
 
+import logging
+
 from kprod._core.future import DeliveryFuture, RecordMetadata
 from kprod._version import __version__
 from kprod.errors import KafkaError
@@ -15,3 +17,6 @@ __all__ = [
     "TopicPartition",
     "__version__",
 ]
+
+# A library is silent until the application configures logging.
+logging.getLogger("kprod").addHandler(logging.NullHandler())

@@ -118,8 +118,8 @@ class DeliveryReporter:
                 f"opened, delivery_timeout_ms is {self._delivery_timeout_ms:g}; {sent}"
             )
         if code == TOO_MANY_RETRIES:
-            kind = errors.for_code(last_error) if last_error >= -1 else errors.KafkaConnectionError
-            return kind, f"the option retries allows no more attempts; {sent}"
+            last: type[KafkaError] = errors.KafkaConnectionError if last_error < -1 else errors.for_code(last_error)
+            return last, f"the option retries allows no more attempts; {sent}"
         if code == CLOSED:
             return errors.ProducerClosedError, f"the producer was closed before the record was acknowledged; {sent}"
         if code in (PURGED_QUEUE, PURGED_IN_FLIGHT):

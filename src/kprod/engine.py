@@ -49,7 +49,7 @@ from kprod.protocol import (
     decode_response,
     encode_request,
 )
-from kprod.records import check_topic_name
+from kprod.records import TopicPartition, check_topic_name
 
 logger = logging.getLogger("kprod.engine")
 
@@ -316,7 +316,7 @@ class Engine:
         return str(node) if node is not None else (None if node_id < 0 else str(node_id))
 
     def _describe_leader(self, topic: str, partition: int) -> str:
-        leader = self.cluster.leader_for_partition(delivery.TopicPartition(topic, partition))
+        leader = self.cluster.leader_for_partition(TopicPartition(topic, partition))
         if leader is None or leader < 0:
             return f"{topic}-{partition} has no leader"
         node = self._by_id.get(leader)
@@ -444,7 +444,7 @@ class Engine:
                 logger.exception("%s: unexpected error in the control thread", self.config.client_id)
                 time.sleep(0.05)
         for event in self._loop.wait_events(0.0):
-            if event[0] == _SPLIT:
+            if event[8] is not None:
                 self._loop.fail_split(event[8], delivery.CLOSED)
 
     def _next_deadline(self, now: float) -> float:
@@ -594,6 +594,7 @@ class Engine:
         logger.info("%s: broker %s: %s", self.config.client_id, node, reason)
         if generation >= 0:
             self._loop.disconnect(node.node_id, generation)
+            self._drop_requests(node, generation, reason)
         with self._changed:
             self._changed.notify_all()
 
@@ -677,14 +678,18 @@ class Engine:
         generation = node.generation
         node.failed(now, text)
         logger.info("%s: broker %s: %s", self.config.client_id, node, text)
-        for token in [t for t, r in self._requests.items() if r.node is node and r.generation == generation]:
-            request = self._requests.pop(token)
-            request.handler(node, None, text)
+        self._drop_requests(node, generation, text)
         if was_ready and node.node_id >= 0:
             # Its partitions may have moved.
             self._want_refresh(stale=True)
         with self._changed:
             self._changed.notify_all()
+
+    def _drop_requests(self, node: Node, generation: int, reason: str) -> None:
+        """The requests on a connection that ended get no answer."""
+        for token in [t for t, r in self._requests.items() if r.node is node and r.generation == generation]:
+            request = self._requests.pop(token)
+            request.handler(node, None, reason)
 
     # -- control requests
 
@@ -884,7 +889,7 @@ class Engine:
                 node_id, host, port = cursor.int32(), cursor.nullable_compact_string(), cursor.int32()
                 rack = cursor.nullable_compact_string()
                 cursor.tagged_fields({}, {})
-                brokers[node_id] = Broker(node_id, host, port, rack)
+                brokers[node_id] = Broker(node_id, host or "", port, rack)
         except ProtocolError as error:
             logger.info("%s: node endpoints of a produce response: %s", self.config.client_id, error)
             return

@@ -71,7 +71,7 @@ class Metrics:
             return float(sum(b[name] for b in brokers))
 
         def since_over_brokers(name: str) -> float:
-            return over_brokers(name) - sum(b[name] for b in brokers_then)
+            return over_brokers(name) - float(sum(b[name] for b in brokers_then))
 
         waited = memory.get("wait_us", 0) - before.get("memory", {}).get("wait_us", 0)
         return {

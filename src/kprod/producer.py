@@ -49,7 +49,7 @@ class KafkaProducer(ProducerCore):
         config = ProducerConfig.from_options(options, kwargs)
         try:
             partitioner = resolve_partitioner(config.partitioner)
-            functions = {
+            functions: dict[str, Any] = {
                 "key_unary": as_unary(config.key_serializer, "key"),
                 "value_unary": as_unary(config.value_serializer, "value"),
                 "key_full": as_callable(config.key_serializer, "key"),

@@ -6,7 +6,7 @@ from kprod._core.buffer_pool cimport kp_pool
 from kprod._core.future cimport Batch, DeliveryFuture
 from kprod._core.platform cimport kp_cond, kp_mutex
 from kprod._core.record_batch cimport kp_record
-from kprod._core.structs cimport kp_batch, kp_partition, kp_topic
+from kprod._core.structs cimport kp_batch, kp_broker, kp_partition, kp_topic
 
 # Why nothing can be appended (kp_accumulator.gate).
 cdef enum:
@@ -34,6 +34,7 @@ cdef struct kp_accumulator:
     void* dirty                # [a] kp_partition list
     int64_t sleeps_until_us    # [a] 0: the loop is awake
     intptr_t wake_fd           # written to wake the loop
+    kp_broker** brokers        # [const] the loop's list, which only grows at its head
     # -- decided batches
     kp_mutex done_lock
     kp_cond done_cond
@@ -68,6 +69,7 @@ cdef class Accumulator:
     cdef int append(self, Topic topic, int32_t partition, kp_record* r, DeliveryFuture future, object on_delivery,
                     object headers, double max_block_s) except -1
     cdef int check_gate(self) except -1
+    cdef int await_leader(self, Topic topic, int32_t partition, int64_t size, int64_t deadline) except -1
     cdef Batch new_batch(self, Topic topic, int32_t partition, kp_record* r, int64_t deadline)
     cdef int reap(self) except -1
 

@@ -42,6 +42,7 @@ logger = logging.getLogger("kprod.accumulator")
 
 cdef enum:
     WAIT_SLICE_US = 100000
+    LEADER_SLICE_US = 20000    # how often it is looked whether a leader came back
     FIRST_INFO = 16            # records a fresh batch has room to describe
     WEIGHTS_AGE_US = 5000      # how long the adaptive partitioner's view of the queues may be used
 
@@ -333,8 +334,36 @@ cdef void free_batch_data(kp_accumulator* a, kp_batch* b) noexcept nogil:
         pool_free(a.pool, b.data, b.capacity)
         b.data = NULL
     if b.charged:
+        if b.held_by != NULL:
+            kp_add64(&b.held_by.held, -b.charged)
         pool_uncharge(a.pool, b.charged)
         b.charged = 0
+
+
+cdef inline void add_charge(kp_batch* b, int64_t size) noexcept nogil:
+    b.charged += size
+    if b.held_by != NULL:
+        kp_add64(&b.held_by.held, size)
+
+
+cdef int crowds_out(kp_accumulator* a, kp_partition* p, int64_t size) noexcept nogil:
+    """Whether `size` more bytes for a leader that is away would leave too little for the others.
+
+    Leaders that are away may hold half of buffer.memory together, as long as any other is there.
+    """
+    cdef kp_broker* broker = <kp_broker*>kp_load_ptr(<void**>&p.broker)
+    cdef int64_t held = size
+    cdef int others = 0
+    if a.brokers == NULL or broker == NULL or kp_load32(&broker.usable):
+        return 0
+    broker = <kp_broker*>kp_load_ptr(<void**>a.brokers)
+    while broker != NULL:
+        if not kp_load32(&broker.usable):
+            held += kp_load64(&broker.held)
+        elif kp_load32(&broker.can_produce):
+            others = 1
+        broker = broker.next
+    return others and held > a.pool.limit // 2
 
 
 cdef void unpin_batch(kp_accumulator* a, kp_batch* b) noexcept nogil:
@@ -417,7 +446,7 @@ cdef int locked_grow(kp_accumulator* a, kp_batch* b, int64_t need, int64_t limit
         pool_free(a.pool, b.data, b.capacity)
         b.data = data
         b.capacity = capacity
-        b.charged += extra
+        add_charge(b, extra)
     if b.count == b.info_capacity:
         records = b.info_capacity * 2
         extra = (records - b.info_capacity) * <int64_t>sizeof(kp_record_info)
@@ -429,7 +458,7 @@ cdef int locked_grow(kp_accumulator* a, kp_batch* b, int64_t need, int64_t limit
             return 0
         b.info = <kp_record_info*>grown
         b.info_capacity = records
-        b.charged += extra
+        add_charge(b, extra)
     return 1
 
 
@@ -449,7 +478,7 @@ cdef int locked_object_slots(kp_accumulator* a, kp_batch* b, PyObject*** slots, 
     memset(grown + capacity[0], 0, (b.info_capacity - capacity[0]) * sizeof(void*))
     slots[0] = grown
     capacity[0] = b.info_capacity
-    b.charged += extra
+    add_charge(b, extra)
     return 1
 
 
@@ -525,7 +554,7 @@ cdef int compress_batch(kp_accumulator* a, Batch batch) except -1:
             # The rest of the charge comes back at once: a compressed batch takes little of buffer.memory.
             pool_free(a.pool, b.data, b.capacity)
             pool_uncharge(a.pool, b.capacity - capacity)
-            b.charged -= b.capacity - capacity
+            add_charge(b, capacity - b.capacity)
             b.data = smaller
             b.capacity = capacity
         memcpy(b.data + BATCH_OVERHEAD, <const char*>packed, size - BATCH_OVERHEAD)
@@ -628,8 +657,9 @@ cdef class Accumulator:
                 mark_dirty(a, p)
                 wake_loop(a, now_us + topic.t.linger_us)
             if partition < 0 and (closed != NULL or result == NO_OPEN_BATCH) and (
-                    closed != NULL or kp_load64(&topic.t.sticky_bytes) >= topic.t.batch_size):
-                # batch.size bytes went here: time to turn to another partition (KIP-794).
+                    closed != NULL or kp_load64(&topic.t.sticky_bytes) >= topic.t.batch_size
+                    or not is_available(p)):
+                # batch.size bytes went here, or its leader is away: time to turn to another partition (KIP-794).
                 leave_sticky(&topic.t, chosen)
             if result != NO_OPEN_BATCH:
                 break
@@ -653,6 +683,28 @@ cdef class Accumulator:
             raise self.reporter.gate_error(kp_load32(&self.a.gate))
         return 0
 
+    cdef int await_leader(self, Topic topic, int32_t partition, int64_t size, int64_t deadline) except -1:
+        """Wait while records for a leader that is away would take the memory of those for the others."""
+        cdef kp_accumulator* a = &self.a
+        cdef kp_partition* p = topic.partition(partition)
+        cdef int64_t started = kp_monotonic_us()
+        cdef int64_t left
+        while crowds_out(a, p, size):
+            self.check_gate()
+            left = deadline - kp_monotonic_us()
+            if left <= 0:
+                raise self.reporter.delivery_error(
+                    ERROR_BUFFER_EXHAUSTED, None, topic.name, partition, p.leader_id, "no", 0,
+                    (kp_monotonic_us() - started) / 1000.0, 0, 1)
+            with nogil:
+                kp_mutex_lock(&a.lock)
+                a.progress_waiters += 1
+                kp_cond_wait_us(&a.progress, &a.lock, left if left < LEADER_SLICE_US else LEADER_SLICE_US)
+                a.progress_waiters -= 1
+                kp_mutex_unlock(&a.lock)
+            PyErr_CheckSignals()
+        return 0
+
     cdef Batch new_batch(self, Topic topic, int32_t partition, kp_record* r, int64_t deadline):
         """A batch with memory for `r` and, by the partition's last batch, for those that may follow it."""
         cdef kp_accumulator* a = &self.a
@@ -664,6 +716,7 @@ cdef class Accumulator:
         cdef kp_pool_waiter waiter
         cdef Batch batch
         self.reap()
+        self.await_leader(topic, partition, need, deadline)
         capacity = p.last_capacity if p.last_capacity < topic.t.batch_size else topic.t.batch_size
         if capacity < need:
             capacity = need
@@ -923,6 +976,9 @@ cdef int locked_open_batch(kp_accumulator* a, kp_partition* p, Batch batch, int6
     Py_INCREF(batch)
     b.owner = <PyObject*>batch
     b.pins = 1
+    b.held_by = <kp_broker*>kp_load_ptr(<void**>&p.broker)
+    if b.held_by != NULL:
+        kp_add64(&b.held_by.held, b.charged)
     b.partition = p
     b.created_us = now_us
     b.length = BATCH_OVERHEAD

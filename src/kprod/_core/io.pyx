@@ -28,7 +28,7 @@ from kprod._core.cursor cimport cursor_i32, kp_cursor
 from kprod._core.endian cimport load_be32, store_be32
 from kprod._core.future cimport Batch
 from kprod._core.platform cimport (
-    KP_IOV_MAX, KP_SOCK_AGAIN, kp_add32, kp_cond_destroy, kp_cond_init, kp_cond_signal, kp_cond_wait_us,
+    KP_IOV_MAX, KP_SOCK_AGAIN, kp_add32, kp_add64, kp_cond_destroy, kp_cond_init, kp_cond_signal, kp_cond_wait_us,
     kp_exchange64, kp_iov, kp_iov_advance, kp_iov_len, kp_iov_set, kp_load32, kp_load32_relaxed, kp_load_ptr,
     kp_monotonic_us, kp_mutex_destroy, kp_mutex_init, kp_mutex_lock, kp_mutex_unlock, kp_poll, kp_pollfd,
     kp_pollfd_invalid, kp_pollfd_readable, kp_pollfd_set, kp_pollfd_writable, kp_realtime_ms, kp_sock_close,
@@ -251,6 +251,7 @@ cdef class NetworkLoop:
         self.client_id = client_id.encode("utf-8") if client_id is not None else None
         self.transactional_id = transactional_id.encode("utf-8") if transactional_id is not None else None
         self.loop.a = &accumulator.a
+        accumulator.a.brokers = &self.loop.brokers
         self.loop.wake_fd = wake_fd
         self.loop.settings.client_id_length = -1
         self.loop.settings.transactional_id_length = -1
@@ -668,6 +669,7 @@ cdef class NetworkLoop:
         """Fail a batch that could not be split."""
         with nogil:
             kp_mutex_lock(&self.loop.lock)
+            parent.b.partition.splitting -= 1
             batch_failed(&self.loop, &parent.b, error)
             evaluate(&self.loop, parent.b.partition, kp_monotonic_us())
             kp_mutex_unlock(&self.loop.lock)
@@ -734,6 +736,9 @@ cdef Batch make_piece(kp_loop* loop, Batch parent, bytes records, int32_t count,
         raise MemoryError
     c.charged = c.capacity + count * <int64_t>sizeof(kp_record_info)
     pool_force_charge(loop.a.pool, c.charged)
+    c.held_by = b.held_by
+    if c.held_by != NULL:
+        kp_add64(&c.held_by.held, c.charged)
     memcpy(c.data + BATCH_OVERHEAD, <const char*>payload, len(payload))
     memcpy(c.info, b.info + first, count * sizeof(kp_record_info))
     child.topic = parent.topic
@@ -823,6 +828,7 @@ cdef int take_place(kp_loop* loop, Batch parent, list children) except -1:
     for _, child in children:
         child.b.retry_at_us = now_us
         retry_insert(b.partition, &child.b)
+    b.partition.splitting -= 1
     # From here on futures go to the pieces. What is left of the parent has no callbacks.
     free_callbacks(b)
     decide_batch(a, b, OUTCOME_SPLIT)

@@ -19,7 +19,8 @@ cdef kp_broker* make_broker(kp_loop* loop, int32_t node_id) noexcept nogil:
     broker.poll_slot = -1
     broker.usable = 1
     broker.next = loop.brokers
-    loop.brokers = broker
+    # Application threads read the list without the lock: it only grows at its head.
+    kp_store_ptr(<void**>&loop.brokers, broker)
     loop.n_brokers += 1
     return broker
 

@@ -117,6 +117,8 @@ cdef void locked_queue_remove(kp_partition* p, kp_batch* b) noexcept nogil:
 
 cdef int may_retry(kp_loop* loop, kp_partition* p) noexcept nogil:
     """Whether the first batch of the retry list may be sent as far as order is concerned."""
+    if p.splitting:
+        return 0
     if loop.idempotent:
         return p.flight_head == NULL or p.flight_head.id > p.retry_head.id
     return loop.max_in_flight > 1 or p.in_flight == 0
@@ -124,7 +126,7 @@ cdef int may_retry(kp_loop* loop, kp_partition* p) noexcept nogil:
 
 cdef int may_send_new(kp_loop* loop, kp_partition* p) noexcept nogil:
     """Whether a batch that was never sent may leave the deque."""
-    if p.retry_head != NULL or p.unresolved:
+    if p.retry_head != NULL or p.unresolved or p.splitting:
         return 0
     if loop.idempotent:
         if loop.producer_id < 0:
@@ -150,7 +152,7 @@ cdef void evaluate(kp_loop* loop, kp_partition* p, int64_t now_us) noexcept nogi
     cdef int64_t at_us = -1
     if p.in_ready:
         return
-    if p.unresolved and p.in_flight == 0:
+    if p.unresolved and p.in_flight == 0 and not p.splitting:
         resolve(loop, p)
     if p.retry_head != NULL:
         if may_retry(loop, p):
@@ -311,6 +313,7 @@ cdef void attempt_failed(kp_loop* loop, kp_batch* b, int32_t error, int64_t now_
         loop.batches_split += 1
         b.last_error = error
         b.stage = STAGE_SPLIT
+        p.splitting += 1
         post_split(loop, b)
         return
     if loop.idempotent and b.producer_id >= 0:
@@ -349,6 +352,7 @@ cdef void attempt_failed(kp_loop* loop, kp_batch* b, int32_t error, int64_t now_
 cdef void post_split(kp_loop* loop, kp_batch* b) noexcept nogil:
     cdef kp_event* event = new_event(EVENT_SPLIT, b.node_id)
     if event == NULL:
+        b.partition.splitting -= 1
         batch_failed(loop, b, CODE_MESSAGE_TOO_LARGE)
         return
     event.batch = b

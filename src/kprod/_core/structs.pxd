@@ -105,6 +105,7 @@ cdef struct kp_batch:
     int64_t length             # bytes used, header included
     int64_t raw_length         # bytes before compression, header included
     int64_t charged            # bytes of buffer.memory this batch holds
+    kp_broker* held_by         # the leader at its opening, whose `held` counts `charged`; may be NULL
     int32_t count
     int32_t stage              # [p]
     int64_t base_timestamp     # ms since 1970
@@ -181,6 +182,7 @@ cdef struct kp_partition:
     int64_t producer_id        # [io]
     int16_t producer_epoch     # [io]
     int32_t next_sequence      # [io]
+    int32_t splitting          # [io] batches that the control thread is cutting: nothing may pass them
     int32_t unresolved         # [io] a sent batch was given up: its sequence numbers may be a gap
 
 
@@ -263,6 +265,7 @@ cdef struct kp_broker:
     int64_t ready_since_us     # partitions are ready but nothing could be drained since, 0: not so (KIP-794)
     int32_t wanted             # data is ready for it but there is no connection; told the control thread
     int32_t near               # [a] in client.rack (KIP-1123)
+    int64_t held               # [a] bytes of buffer.memory in batches of its partitions
     int32_t usable             # [a] records without a key may go to its partitions
     int64_t last_used_us
     int32_t next_correlation_id

@@ -163,7 +163,9 @@ class Node:
         error = int.from_bytes(frame[4:6], "big", signed=True)
         # A broker that does not know the version answers in version 0 (KIP-511).
         _, body = decode_response(API_VERSIONS, 0 if error == UNSUPPORTED_VERSION else version, frame)
-        ranges = {row["api_key"]: (row["min_version"], row["max_version"]) for row in body["api_keys"]}
+        ranges: dict[int, tuple[int, int]] = {
+            row["api_key"]: (row["min_version"], row["max_version"]) for row in body["api_keys"]
+        }
         if error == UNSUPPORTED_VERSION and version > 0:
             low, high = ranges.get(API_VERSIONS.key, (0, 0))
             return max(low, min(high, version - 1))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
@@ -355,12 +355,9 @@ class PartitionLog:
             max_bytes: stop before this many bytes are exceeded, but not before the first batch (KIP-74).
             isolation_level: :data:`READ_COMMITTED` ends at the last stable offset.
         """
-        limit = self.last_stable_offset if isolation_level == READ_COMMITTED else self.next_offset
         chunks: list[bytes] = []
         size = 0
-        for batch in self.batches[max(bisect_right(self._base_offsets, offset) - 1, 0) :]:
-            if batch.header.base_offset >= limit:
-                break
+        for batch in self._batches_from(offset, isolation_level):
             if chunks and size + len(batch.data) > max_bytes:
                 break
             chunks.append(batch.data)
@@ -369,15 +366,23 @@ class PartitionLog:
 
     def readable_bytes(self, offset: int, isolation_level: int, enough: int) -> int:
         """How many bytes a read at `offset` could give; stops counting at `enough`."""
+        size = 0
+        for batch in self._batches_from(offset, isolation_level):
+            size += len(batch.data)
+            if size >= enough:
+                break
+        return size
+
+    def _batches_from(self, offset: int, isolation_level: int) -> Iterator[StoredBatch]:
+        """The batch that holds `offset` and those after it, as far as they may be read."""
         limit = self.last_stable_offset if isolation_level == READ_COMMITTED else self.next_offset
         if offset >= limit:
-            return 0
-        size = 0
-        for batch in self.batches[max(bisect_right(self._base_offsets, offset) - 1, 0) :]:
-            if batch.header.base_offset >= limit or size >= enough:
-                break
-            size += len(batch.data)
-        return size
+            return
+        for index in range(max(bisect_right(self._base_offsets, offset) - 1, 0), len(self.batches)):
+            batch = self.batches[index]
+            if batch.header.base_offset >= limit:
+                return
+            yield batch
 
     def aborted_between(self, first: int, last: int) -> list[AbortedTransaction]:
         """Aborted transactions that overlap the offsets `first` to `last`."""

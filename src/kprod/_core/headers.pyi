@@ -1,0 +1,3 @@
+from kprod.records import Headers
+
+def encode(headers: Headers | None) -> bytes: ...
