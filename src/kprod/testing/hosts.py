@@ -12,7 +12,7 @@ import threading
 from concurrent.futures import Future
 from typing import IO, Any, Protocol
 
-from kprod.testing.broker.server import BrokerServer, bind
+from kprod.testing.broker.server import BrokerServer, ClusterClosed, bind
 
 
 class Host(Protocol):
@@ -23,13 +23,6 @@ class Host(Protocol):
 
     def close(self) -> None:
         """Stop the server. May be called again."""
-
-
-class ClusterClosed(RuntimeError):
-    """The mock cluster was used after it was closed."""
-
-    def __init__(self) -> None:
-        super().__init__("this MockCluster is closed")
 
 
 class ThreadHost:
@@ -60,7 +53,6 @@ class ThreadHost:
         self.call("start")
 
     def _run(self) -> None:
-        asyncio.set_event_loop(self._loop)
         try:
             self._loop.run_forever()
         finally:
@@ -81,6 +73,13 @@ class ThreadHost:
         result = getattr(self._server, method)(*args)
         return await result if inspect.isawaitable(result) else result
 
+    async def _shut_down(self) -> None:
+        await self._server.close()
+        # Calls under way get their answer before the loop stops, or their threads would wait for ever.
+        others = asyncio.all_tasks() - {asyncio.current_task()}
+        if others:
+            await asyncio.wait(others)
+
     def call(self, method: str, *args: Any) -> Any:
         """See :class:`Host`."""
         return self.submit(method, *args).result()
@@ -91,7 +90,7 @@ class ThreadHost:
             if self._closed:
                 return
             self._closed = True
-        asyncio.run_coroutine_threadsafe(self._server.close(), self._loop).result()
+        asyncio.run_coroutine_threadsafe(self._shut_down(), self._loop).result()
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
 

@@ -26,7 +26,6 @@ from kprod.protocol import (
 from kprod.testing.broker import coordinators, fetch, metadata, produce
 from kprod.testing.broker.cluster import ClusterState, Node
 from kprod.testing.broker.connection import Connection
-from kprod.testing.broker.partition_log import StoredBatch
 from kprod.testing.broker.request import CloseConnection, Later, Request
 
 _log = logging.getLogger("kprod.testing")
@@ -61,6 +60,13 @@ HANDLERS: dict[str, Handler] = {
 
 REQUEST_LOG_SIZE = 100_000
 """Requests that the log keeps; older ones are forgotten."""
+
+
+class ClusterClosed(RuntimeError):
+    """The mock cluster was used after it was closed, or closed while it was waited for."""
+
+    def __init__(self, message: str = "this MockCluster is closed") -> None:
+        super().__init__(message)
 
 
 class MockRequest(NamedTuple):
@@ -231,10 +237,9 @@ class BrokerServer:
         for broker in self.brokers.values():
             broker.stop(keep_port=False)
         for _, _, future in self._waiters:
-            future.cancel()
+            future.set_exception(ClusterClosed())
         for broker in self.brokers.values():
             await broker.closed()
-        await asyncio.sleep(0)
 
     # --- requests ---------------------------------------------------------------------------------------
 
@@ -506,6 +511,3 @@ class BrokerServer:
     def ports(self) -> list[int]:
         """Ports of the brokers, by id."""
         return [broker.node.port for broker in self.brokers.values()]
-
-
-__all__ = ["HANDLERS", "Broker", "BrokerServer", "MockRequest", "StoredBatch", "bind"]
