@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
+import kprod
 from kprod.testing import MockCluster
 
 pytest_plugins = ["pytester"]
@@ -79,6 +82,8 @@ def no_other_kafka(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("KAFKA_BOOTSTRAP_SERVERS", raising=False)
     # An installed kprod brings the plugin along; it must not be loaded twice.
     monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
+    # The processes run in another directory, where a relative path to an uninstalled kprod leads nowhere.
+    monkeypatch.setenv("PYTHONPATH", str(Path(kprod.__file__).parents[1]))
 
 
 def test_fixtures(pytester: pytest.Pytester) -> None:
