@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from kprod._core.record_batch import RecordBatchBuilder
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from bench.workload import Workload
 from kprod._core.compression import CODECS, Codec, check_level
+from kprod._core.record_batch import RecordBatchBuilder
 
 VALUES = [value for block in Workload(records=1, warmup=1).values for value in block][:600]
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from kprod._core.record_batch import RecordBatchBuilder
 
 from kprod._core.compression import CODECS, Codec, check_level
+from kprod._core.record_batch import RecordBatchBuilder
 from tests.reference.java_client import JavaClient
 from tests.reference.record_batch import ReferenceRecord, decode_batches, encode_batch, encode_record
 from tests.reference.test_record_batch import make_records
@@ -24,7 +26,7 @@ records = st.lists(
 )
 
 
-def build(batch: list[ReferenceRecord], **options: int) -> bytes:
+def build(batch: list[ReferenceRecord], **options: Any) -> bytes:
     """The batch as the core encodes it."""
     builder = RecordBatchBuilder(**options)
     for record in batch:
