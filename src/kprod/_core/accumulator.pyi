@@ -1,8 +1,10 @@
+from typing_extensions import Self
+
 from kprod._core.future import _Reporter
 
 class Topic:
-    def __init__(
-        self,
+    def __new__(
+        cls,
         name: str,
         number: int,
         reporter: _Reporter,
@@ -14,7 +16,7 @@ class Topic:
         adaptive: bool,
         rack_aware: bool,
         seed: int,
-    ) -> None: ...
+    ) -> Self: ...
     @property
     def name(self) -> str: ...
     @property
@@ -24,9 +26,9 @@ class Topic:
     def counters(self) -> dict[str, int]: ...
 
 class Accumulator:
-    def __init__(
-        self, reporter: _Reporter, buffer_memory: int, batch_size: int, wake_fd: int, keep_headers: bool
-    ) -> None: ...
+    def __new__(
+        cls, reporter: _Reporter, buffer_memory: int, batch_size: int, wake_fd: int, keep_headers: bool
+    ) -> Self: ...
     def run_delivery(self) -> None: ...
     def stop_delivery(self) -> None: ...
     def run_compressor(self) -> None: ...

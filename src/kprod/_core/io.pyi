@@ -1,5 +1,7 @@
 from typing import TypeAlias
 
+from typing_extensions import Self
+
 from kprod._core.accumulator import Accumulator, Topic
 from kprod._core.future import Batch
 
@@ -7,8 +9,8 @@ from kprod._core.future import Batch
 _Event: TypeAlias = tuple[int, int, int, int, int, int, int, bytes | None, Batch | None]
 
 class NetworkLoop:
-    def __init__(
-        self,
+    def __new__(
+        cls,
         accumulator: Accumulator,
         wake_fd: int,
         *,
@@ -26,7 +28,7 @@ class NetworkLoop:
         idempotent: bool,
         error_flags: bytes,
         seed: int,
-    ) -> None: ...
+    ) -> Self: ...
     @property
     def accumulator(self) -> Accumulator: ...
     def run(self) -> None: ...
