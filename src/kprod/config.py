@@ -48,6 +48,7 @@ from kprod.option_types import (
     SocketOptions,
     Text,
     Words,
+    endpoint_text,
 )
 from kprod.partitioner import is_partitioner, partitioner_by_name
 from kprod.records import check_topic_name
@@ -459,7 +460,7 @@ class ProducerConfig:
         Flag(),
         False,
         """A record that fails for good stops the producer, so that no later record of its partition is
-        written without it. Needs idempotence.""",
+        written without it. Needs idempotence. Not available in this version.""",
         group=DELIVERY,
         importance="low",
         aliases=("enable_gapless_guarantee",),
@@ -633,7 +634,7 @@ class ProducerConfig:
     # Metrics
 
     metrics_enabled: bool = _option(
-        Flag(), True, "Measure; if False, metrics() is empty.", group=METRICS, importance="low"
+        Flag(), True, "If False, metrics() returns None.", group=METRICS, importance="low"
     )
     metrics_num_samples: int = _option(
         Integer(1),
@@ -644,13 +645,6 @@ class ProducerConfig:
     )
     metrics_sample_window_ms: float = _option(
         Milliseconds(1), 30000, "Length of one window.", group=METRICS, importance="low"
-    )
-    metrics_recording_level: str = _option(
-        Choice("INFO", "DEBUG", "TRACE"),
-        "INFO",
-        "How much is measured.",
-        group=METRICS,
-        importance="low",
     )
 
     # Security
@@ -800,13 +794,18 @@ class ProducerConfig:
         return None if codec == "gzip" and level == -1 else level
 
     def as_dict(self) -> dict[str, Any]:
-        """All options by name, also those without effect that were given; secrets are ``'<hidden>'``."""
+        """All options by name, as kafka-python's ``producer.config``.
+
+        Options without effect that were given are in it, secrets are ``'<hidden>'``, and ``bootstrap_servers``
+        is a list of ``'host:port'``, which is what tracing and monitoring tools expect.
+        """
         shown = {
             option.name: HIDDEN
             if option.secret and getattr(self, option.name) is not None
             else getattr(self, option.name)
             for option in OPTIONS.values()
         }
+        shown["bootstrap_servers"] = [endpoint_text(endpoint) for endpoint in self.bootstrap_servers]
         return {"api_version": None, **shown, **self.without_effect}
 
     def __repr__(self) -> str:
@@ -833,6 +832,11 @@ OPTIONS: Mapping[str, Option] = MappingProxyType(
 )
 """The table, by name."""
 
+DEFAULT_CONFIG: Mapping[str, Any] = MappingProxyType(
+    {name: option.default for name, option in OPTIONS.items()}
+)
+"""Defaults by name, as kafka-python's ``KafkaProducer.DEFAULT_CONFIG``, which monitoring tools read."""
+
 
 # --- Options of other clients that have no effect, or not yet -----------------------------------------------
 
@@ -857,7 +861,11 @@ _EMPTY: tuple[object, ...] = (None, "", (), [])
 
 NO_EFFECT: Mapping[str, NoEffect] = MappingProxyType(
     {
-        "api_version": NoEffect("versions are negotiated with every broker", (None, "auto"), ApiVersion()),
+        "api_version": NoEffect(
+            "versions are negotiated with every broker; the constructor only does not wait for one",
+            (None, "auto"),
+            ApiVersion(),
+        ),
         "api_version_auto_timeout_ms": NoEffect("bootstrap_timeout_ms bounds the start"),
         "bootstrap_topics_filter": NoEffect("only topics that are sent to are asked for"),
         "sock_chunk_bytes": NoEffect(_OWN_LOOP),
@@ -872,6 +880,9 @@ NO_EFFECT: Mapping[str, NoEffect] = MappingProxyType(
         "buffer_memory_allocation_strategy": NoEffect("memory is always taken as records come"),
         "metadata_cluster_check_enable": NoEffect(
             "connections are not checked for their cluster id (KIP-1242)", (None, False, "false")
+        ),
+        "metrics_recording_level": NoEffect(
+            "there is one level of metrics", (None, "INFO"), OptionalOf(Choice("INFO", "DEBUG", "TRACE"))
         ),
         "metric_reporters": NoEffect("read metrics() instead", _EMPTY),
         "auto_include_jmx_reporter": NoEffect(_JVM, (None, False, "false")),
@@ -1304,8 +1315,12 @@ def _check_transactions(resolved: Mapping[str, Any], explicit: frozenset[str]) -
             "transaction_timeout_ms contradicts transaction_two_phase_commit_enable=True: transactions of a "
             "two-phase commit never expire (KIP-939)."
         )
-    for name in ("transactional_id", "transaction_two_phase_commit_enable"):
+    for name, what in (
+        ("transactional_id", "transactions are"),
+        ("transaction_two_phase_commit_enable", "transactions are"),
+        ("gapless", "that is"),
+    ):
         if resolved[name]:
             raise KafkaConfigurationError(
-                f"{name} is set, but transactions are not available in this version of kprod."
+                f"{name}={resolved[name]!r}, but {what} not available in this version of kprod."
             )

@@ -23,6 +23,12 @@ Endpoint = tuple[str, int]
 """Host name or address (IPv6 without brackets), and port."""
 
 
+def endpoint_text(endpoint: Endpoint) -> str:
+    """An endpoint as ``'host:port'``, IPv6 addresses in brackets."""
+    host, port = endpoint
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
 class Rejected(Exception):
     """The value is not accepted; the text, if any, says why, beyond what the kind accepts."""
 
@@ -387,7 +393,7 @@ class Endpoints(Kind["tuple[Endpoint, ...]"]):
         return number
 
     def show(self, value: tuple[Endpoint, ...]) -> str:
-        return repr(",".join(f"[{host}]:{port}" if ":" in host else f"{host}:{port}" for host, port in value))
+        return repr(",".join(map(endpoint_text, value)))
 
 
 class ApiVersion(Kind["tuple[int, ...] | None"]):

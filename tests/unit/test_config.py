@@ -438,7 +438,7 @@ def test_idempotence_off_without_a_message_if_that_was_said(caplog: pytest.LogCa
 
 
 def test_gapless_needs_idempotence() -> None:
-    assert make(gapless=True).gapless is True
+    assert "gapless=True, but that is not available" in refused(gapless=True)
     assert "gapless=True contradicts" in refused(gapless=True, enable_idempotence=False)
     assert "gapless=True contradicts" in refused(gapless=True, acks=1)
 
@@ -601,7 +601,7 @@ def test_security_options_without_security_are_warned_of() -> None:
 
 
 def test_transactions_are_not_available_yet() -> None:
-    assert "transactional_id is set, but transactions are not available" in refused(transactional_id="t")
+    assert "transactional_id='t', but transactions are not available" in refused(transactional_id="t")
     assert "transactions are not available" in refused(transaction_two_phase_commit_enable=True)
 
 
@@ -639,7 +639,7 @@ def test_options_that_must_not_be_ignored_are_refused(name: str, value: str, wha
 
 @pytest.mark.parametrize("name", sorted(NO_EFFECT))
 def test_options_without_effect_warn_and_say_why(name: str) -> None:
-    value: object = (2, 8) if name == "api_version" else "something"
+    value: object = {"api_version": (2, 8), "metrics_recording_level": "DEBUG"}.get(name, "something")
     with pytest.warns(UserWarning, match=re.escape(f"{name} has no effect: {NO_EFFECT[name].reason}")):
         made = make({name: value})
     assert made.without_effect == {name: value}
@@ -736,6 +736,7 @@ def test_as_dict_has_every_option() -> None:
     shown = make(acks=1, enable_idempotence=False).as_dict()
     assert set(OPTIONS) <= set(shown)
     assert shown["acks"] == 1
+    assert make(bootstrap_servers="[::1]:1,b").as_dict()["bootstrap_servers"] == ["[::1]:1", "b:9092"]
     assert shown["api_version"] is None
 
 
