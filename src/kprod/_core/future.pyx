@@ -46,6 +46,7 @@ PlainRecordMetadata = namedtuple(
     "PlainRecordMetadata",
     "topic partition topic_partition offset timestamp checksum serialized_key_size serialized_value_size "
     "serialized_header_size",
+    module=__name__,           # pickle looks it up there
 )
 PlainRecordMetadata.__doc__ = "What a pickled RecordMetadata becomes."
 
