@@ -163,7 +163,7 @@ class MockDeliveryFuture:
         _run(callback, self)
 
     def add_callback(self, callback: Callback, *args: object, **kwargs: object) -> MockDeliveryFuture:
-        """Call ``callback(*args, metadata, **kwargs)`` when the record is completed. Its errors are logged."""
+        """Call ``callback(*args, metadata, **kwargs)`` when the record is completed. Errors are logged."""
         self._add(lambda f: callback(*args, f.value, **kwargs) if f.succeeded() else None, callback)
         return self
 
