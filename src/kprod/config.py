@@ -796,7 +796,7 @@ class ProducerConfig:
     def as_dict(self) -> dict[str, Any]:
         """All options by name, as kafka-python's ``producer.config``.
 
-        Options without effect that were given are in it, and secrets are ``'<hidden>'``. ``bootstrap_servers``
+        Options without effect that were given are in it; secrets are ``'<hidden>'``. ``bootstrap_servers``
         is a list of ``'host:port'``, which is what tracing and monitoring tools expect.
         """
         shown = {
