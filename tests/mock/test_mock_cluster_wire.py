@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import socket
+import ssl
 import struct
 import time
 import zlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import crc32c
@@ -38,6 +40,26 @@ from kprod.protocol import (
 from kprod.testing import MockCluster
 
 NOW = time.time_ns() // 1_000_000
+
+# Made for this test: for localhost and 127.0.0.1, valid until 2126, used nowhere else.
+CERTIFICATE_AND_KEY = """\
+-----BEGIN PRIVATE KEY-----
+MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQg5g2fx/2vUVgdAj+n
+rVvaH76gDtSB1azQcqnWd9hb75OhRANCAAQoRkkvGL7kFqZWbknVy/K96VZb/0PF
+isl9wl01pV+DeJEgYDplLGd+74INoVHTxMcrApyhk3/WKbbYnohHAgBa
+-----END PRIVATE KEY-----
+-----BEGIN CERTIFICATE-----
+MIIBnDCCAUGgAwIBAgIUDEypSBihQL2nWKGBBtltRgJTg9IwCgYIKoZIzj0EAwIw
+FDESMBAGA1UEAwwJbG9jYWxob3N0MCAXDTI2MTEyMzE1MzYyNVoYDzIxMjYxMDMw
+MTUzNjI1WjAUMRIwEAYDVQQDDAlsb2NhbGhvc3QwWTATBgcqhkjOPQIBBggqhkjO
+PQMBBwNCAAQoRkkvGL7kFqZWbknVy/K96VZb/0PFisl9wl01pV+DeJEgYDplLGd+
+74INoVHTxMcrApyhk3/WKbbYnohHAgBao28wbTAdBgNVHQ4EFgQUx10AE51TU8vx
+Tt8eoD4IziGr6q4wHwYDVR0jBBgwFoAUx10AE51TU8vxTt8eoD4IziGr6q4wDwYD
+VR0TAQH/BAUwAwEB/zAaBgNVHREEEzARgglsb2NhbGhvc3SHBH8AAAEwCgYIKoZI
+zj0EAwIDSQAwRgIhALmmQnHNPbBw+W6nAIKGvygUv9i8w4X7/oPWF53AG3ruAiEA
+2EgrJgnZ+3w7yqO7I+ZNxOf6NB2z+Fm7kNXrhdg0aPw=
+-----END CERTIFICATE-----
+"""
 
 
 class Client:
@@ -1173,6 +1195,29 @@ def test_starting_is_quick() -> None:
     for _ in range(5):
         MockCluster(3).close()
     assert (time.perf_counter() - started) / 5 < 0.05
+
+
+def test_tls(tmp_path: Path) -> None:
+    pem = tmp_path / "broker.pem"
+    pem.write_text(CERTIFICATE_AND_KEY)
+    server_context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    server_context.load_cert_chain(pem)
+    client_context = ssl.create_default_context(cafile=str(pem))
+    with MockCluster(ssl_context=server_context) as cluster, Client(cluster) as client:
+        cluster.create_topic("t")
+        client.socket = client_context.wrap_socket(client.socket, server_hostname="localhost")
+        assert client.produce(batch(value=b"x" * 300_000))["error_code"] == 0
+        assert client.produce(batch())["base_offset"] == 1
+        assert len(fetch(client, 0)["records"]) > 300_000
+        with Client(cluster) as plain:
+            plain.send(METADATA, 9, {"topics": None})
+            assert plain.is_closed()
+        with Client(cluster) as trusting_nobody, pytest.raises(ssl.SSLCertVerificationError):
+            ssl.create_default_context().wrap_socket(trusting_nobody.socket, server_hostname="localhost")
+        cluster.stop_broker(1)
+        assert client.is_closed()
+    with pytest.raises(ValueError, match="cannot be sent to a process"):
+        MockCluster(process=True, ssl_context=server_context)
 
 
 @pytest.mark.parametrize(
