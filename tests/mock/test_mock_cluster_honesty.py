@@ -333,7 +333,8 @@ def test_consumer_group(cluster: MockCluster, topic: str) -> None:
             }
         )
         consumer.subscribe([topic])
-        read, at_end = 0, set()
+        read = 0
+        at_end: set[int] = set()
         while len(at_end) < 3:
             message = consumer.poll(10)
             assert message is not None

@@ -158,7 +158,7 @@ def record(
 
 def batch(count: int = 1, **changes: Any) -> bytes:
     """A valid record batch, or one with the given fields changed; `crc_change` spoils the checksum."""
-    field = {
+    field: dict[str, Any] = {
         "producer_id": -1,
         "producer_epoch": -1,
         "sequence": -1,
@@ -175,7 +175,7 @@ def batch(count: int = 1, **changes: Any) -> bytes:
     }
     assert set(changes) <= set(field)
     field.update(changes)
-    records = field["records"]
+    records: bytes | None = field["records"]
     if records is None:
         records = b"".join(record(i, field["value"], field["key"]) for i in range(count))
     tail = (
@@ -193,7 +193,8 @@ def batch(count: int = 1, **changes: Any) -> bytes:
         + records
     )
     crc = crc32c.crc32c(tail) ^ field["crc_change"]
-    return struct.pack(">qiibI", 0, len(tail) + 9 + field["length_change"], -1, field["magic"], crc) + tail
+    head = struct.pack(">qiibI", 0, len(tail) + 9 + field["length_change"], -1, field["magic"], crc)
+    return head + tail
 
 
 @pytest.fixture

@@ -79,7 +79,7 @@ def _our_layout(fields: Any, version: int) -> list[Any]:
             continue
         of = f.type.of if isinstance(f.type, Array) else f.type
         inner = _our_layout(of.fields, version) if isinstance(of, Struct) else None
-        kind = ("[]" if isinstance(f.type, Array) else "") + ("struct" if inner is not None else of)
+        kind = ("[]" if isinstance(f.type, Array) else "") + ("struct" if inner is not None else str(of))
         layout.append((kind, _contains(f.nullable, version), f.tag, inner))
     return layout
 

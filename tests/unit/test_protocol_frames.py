@@ -79,7 +79,8 @@ def test_api_versions_answers_have_header_v0() -> None:
 
 def test_null_and_empty_arrays_differ() -> None:
     for version in (1, 12):
-        for topics in (None, []):
+        empty: list[Any] = []
+        for topics in (None, empty):
             frame = encode_request(METADATA, version, 1, "c", {"topics": topics})
             assert decode_request(frame[4:])[1]["topics"] == topics
 
