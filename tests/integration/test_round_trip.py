@@ -158,12 +158,12 @@ def test_callbacks_come_once_each_and_in_order(
     producer = make_producer(kafka, linger_ms=1)
     reports: list[tuple[int, Any, int]] = []
     added: list[tuple[str, int, int]] = []
+
+    def report_of(i: int) -> Callable[[Any, Any], None]:
+        return lambda error, metadata: reports.append((i, error, metadata.offset))
+
     for i in range(2000):
-        future = producer.send(
-            name,
-            b"%d" % i,
-            on_delivery=lambda error, metadata, i=i: reports.append((i, error, metadata.offset)),
-        )
+        future = producer.send(name, b"%d" % i, on_delivery=report_of(i))
         future.add_callback(
             lambda tag, number, metadata: added.append((tag, number, metadata.offset)), "extra", i
         )
