@@ -1316,8 +1316,7 @@ def _check_transactions(resolved: Mapping[str, Any], explicit: frozenset[str]) -
             "two-phase commit never expire (KIP-939)."
         )
     for name, what in (
-        ("transactional_id", "transactions are"),
-        ("transaction_two_phase_commit_enable", "transactions are"),
+        ("transaction_two_phase_commit_enable", "two-phase commit is"),
         ("gapless", "that is"),
     ):
         if resolved[name]:

@@ -21,10 +21,12 @@ FATAL = -1010
 REQUEST_TIMED_OUT = -1012
 WAIT_TIMED_OUT = -1013
 BUFFER_EXHAUSTED = -1014
+TRANSACTION_ABORTED = -1015
 
-GATE_CLOSED = 1
-GATE_FATAL = 2
-GATE_FORKED = 3
+GATE_NO_TRANSACTION = 1
+GATE_CLOSED = 2
+GATE_FATAL = 3
+GATE_FORKED = 4
 
 _LOCAL_NAMES = {
     DISCONNECTED: "the connection was lost",
@@ -45,6 +47,7 @@ class DeliveryReporter:
         describe_broker: the text for a node id.
         describe_leader: why a partition's records do not leave, in words; asked for expired records.
         fatal: the error that ended the producer, once there is one.
+        no_transaction: why a transactional producer takes no records now.
         buffer_memory, max_block_ms, delivery_timeout_ms: the options, for the messages.
     """
 
@@ -53,6 +56,7 @@ class DeliveryReporter:
         describe_broker: Callable[[int], str | None],
         describe_leader: Callable[[str, int], str],
         fatal: Callable[[], KafkaError | None],
+        no_transaction: Callable[[], KafkaError],
         *,
         buffer_memory: int,
         max_block_ms: float,
@@ -61,6 +65,7 @@ class DeliveryReporter:
         self._describe_broker = describe_broker
         self._describe_leader = describe_leader
         self._fatal = fatal
+        self._no_transaction = no_transaction
         self._buffer_memory = buffer_memory
         self._max_block_ms = max_block_ms
         self._delivery_timeout_ms = delivery_timeout_ms
@@ -125,6 +130,8 @@ class DeliveryReporter:
         if code in (PURGED_QUEUE, PURGED_IN_FLIGHT):
             where = "in the queue" if code == PURGED_QUEUE else "in flight"
             return errors.PurgedError, f"purge() dropped the record while it was {where}"
+        if code == TRANSACTION_ABORTED:
+            return errors.TransactionAbortedError, "the transaction was aborted before the record was sent"
         if code == SIBLING_RECORD:
             return errors.InvalidDifferentRecordError, (
                 "the broker refused the batch because of another record in it; this one can be sent again"
@@ -154,6 +161,8 @@ class DeliveryReporter:
 
     def gate_error(self, reason: int) -> KafkaError:
         """Why ``send()`` is refused."""
+        if reason == GATE_NO_TRANSACTION:
+            return self._no_transaction()
         if reason == GATE_FORKED:
             return errors.ForkedProcessError(
                 "this KafkaProducer was made before a fork; its threads and connections stayed in the parent process: "

@@ -24,7 +24,7 @@ import sys
 import threading
 import time
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -50,6 +50,16 @@ from kprod.protocol import (
     encode_request,
 )
 from kprod.records import TopicPartition, check_topic_name
+from kprod.transactions.manager import (
+    Effect,
+    GroupOffsets,
+    Kind,
+    Operation,
+    Request,
+    TransactionManager,
+    group_metadata_fields,
+)
+from kprod.transactions.states import State as TransactionState
 
 logger = logging.getLogger("kprod.engine")
 
@@ -64,6 +74,8 @@ _SPLIT: Final = 7
 _PRODUCER_ID: Final = 8
 _FATAL: Final = 9
 _WANTED: Final = 10
+_ADD_PARTITION: Final = 11
+_BATCH_FAILED: Final = 12
 
 _HELLO: Final = 0
 """The token of the first request on a connection."""
@@ -111,6 +123,12 @@ class Engine:
         self.cluster = ClusterSnapshot()
         self.fatal_error: KafkaError | None = None
         self._changed = threading.Condition()
+        self._retry = Backoff(config.retry_backoff_ms / 1000, config.retry_backoff_max_ms / 1000)
+        self._transactions = (
+            TransactionManager(config.transactional_id, config.transaction_timeout_ms, self._retry.pause)
+            if config.transactional_id is not None
+            else None
+        )
         self._topics: dict[str, _TopicState] = {}
         self._handles: list[Topic] = []
         self._closing = False
@@ -123,6 +141,7 @@ class Engine:
             self._describe_broker,
             self._describe_leader,
             lambda: self.fatal_error,
+            self._no_transaction,
             buffer_memory=config.buffer_memory,
             max_block_ms=config.max_block_ms,
             delivery_timeout_ms=config.delivery_timeout_ms,
@@ -160,7 +179,6 @@ class Engine:
         self._setup = Backoff(
             config.socket_connection_setup_timeout_ms / 1000, config.socket_connection_setup_timeout_max_ms / 1000
         )
-        self._retry = Backoff(config.retry_backoff_ms / 1000, config.retry_backoff_max_ms / 1000)
         self._nodes: dict[int, Node] = {}
         self._bootstrap = [
             Node(-1 - i, host, port, self._reconnect, self._setup)
@@ -182,6 +200,8 @@ class Engine:
         self._producer_id_asked = False
         self._stopping = False
 
+        if self._transactions is not None:
+            self.accumulator.set_gate(delivery.GATE_NO_TRANSACTION)
         self._threads: list[threading.Thread] = []
         codecs = {config.compression_type, *(o.compression_type for o in config.topic_options.values())}
         self._start("io", self._loop.run)
@@ -265,7 +285,7 @@ class Engine:
 
     def _check_open(self) -> None:
         gate = self.accumulator.gate
-        if gate:
+        if gate > delivery.GATE_NO_TRANSACTION:
             raise self._reporter.gate_error(gate)
 
     def too_large(self, topic: str, size: int, limit: int) -> KafkaError:
@@ -359,16 +379,20 @@ class Engine:
 
         Inside a callback it returns at once and closes in the background.
         """
-        if self._forked:
+        if self._forked or self._closed.is_set():
             return
         if self.accumulator.in_delivery_thread():
             self.close_in_background(timeout)
             return
-        with self._close_lock:
-            if self._closed.is_set():
-                return
-            self._close(timeout)
-            self._closed.set()
+        # Another thread may be closing it: then wait for that, but not beyond our own timeout.
+        if not self._close_lock.acquire(timeout=-1 if timeout is None else min(timeout, threading.TIMEOUT_MAX)):
+            return
+        try:
+            if not self._closed.is_set():
+                self._close(timeout)
+                self._closed.set()
+        finally:
+            self._close_lock.release()
         _engines.discard(self)
 
     def close_in_background(self, timeout: float | None = None) -> None:
@@ -378,14 +402,27 @@ class Engine:
         self.accumulator.set_gate(delivery.GATE_CLOSED)
         threading.Thread(target=self.close, args=(timeout,), name=f"{self.config.client_id}-close", daemon=True).start()
 
+    def _abort_open_transaction(self, timeout: float | None) -> None:
+        """close() inside a transaction aborts it, so that readers need not wait for transaction_timeout_ms."""
+        manager = self._transactions
+        open_states = (TransactionState.IN_TRANSACTION, TransactionState.ABORTABLE_ERROR, TransactionState.ABORTING)
+        if manager is None or timeout == 0 or manager.state not in open_states:
+            return
+        try:
+            self._abort(manager, self.config.max_block_ms / 1000 if timeout is None else timeout)
+        except KafkaError as error:
+            logger.warning("%s: the open transaction was not aborted: %s", self.config.client_id, error)
+
     def _close(self, timeout: float | None) -> None:
+        self._abort_open_transaction(timeout)
         self.accumulator.set_gate(delivery.GATE_CLOSED)
         self._closing = True
         with self._changed:
             self._changed.notify_all()
-        self._loop.drain()
-        if self.accumulator.incomplete_batches and timeout != 0:
-            self.accumulator.flush(timeout)
+        if timeout != 0:
+            self._loop.drain()
+            if self.accumulator.incomplete_batches:
+                self.accumulator.flush(timeout)
         undecided = self.accumulator.undecided_records()
         if undecided:
             logger.warning(
@@ -425,6 +462,184 @@ class Engine:
         # Another thread may have held it at the fork.
         self._changed = threading.Condition()
 
+    # ------------------------------------------------------------------------------------- transactions
+
+    def _no_transaction(self) -> KafkaError:
+        assert self._transactions is not None
+        return self._transactions.no_transaction()
+
+    @property
+    def transaction_state(self) -> str | None:
+        """The transaction's state in words; None: not a transactional producer."""
+        return self._transactions.state.value if self._transactions is not None else None
+
+    def _transactional(self, what: str) -> TransactionManager:
+        if self._forked:
+            raise self._reporter.gate_error(delivery.GATE_FORKED)
+        if self._closing:
+            raise self._reporter.gate_error(delivery.GATE_CLOSED)
+        if self._transactions is None:
+            raise errors.IllegalStateError(f"{what} needs the option transactional_id")
+        if self.accumulator.in_delivery_thread():
+            raise errors.IllegalStateError(f"{what} inside a delivery callback would wait for itself")
+        return self._transactions
+
+    def init_transactions(self, timeout: float) -> None:
+        """See KafkaProducer.init_transactions()."""
+        manager = self._transactional("init_transactions()")
+        with self._changed:
+            operation = manager.init()
+        self._await_operation(operation, timeout)
+
+    def begin_transaction(self) -> None:
+        """See KafkaProducer.begin_transaction()."""
+        manager = self._transactional("begin_transaction()")
+        with self._changed:
+            manager.begin()
+            self._apply_effects(manager)
+
+    def send_offsets(self, offsets: Mapping[Any, Any], group_metadata: Any, timeout: float) -> None:
+        """See KafkaProducer.send_offsets_to_transaction()."""
+        manager = self._transactional("send_offsets_to_transaction()")
+        fields = group_metadata_fields(group_metadata)
+        operation = Operation(Kind.OFFSETS)
+        group = GroupOffsets(operation, *fields, offsets=_plain_offsets(offsets))
+        with self._changed:
+            manager.send_offsets(group)
+        self._await_operation(operation, timeout)
+
+    def commit_transaction(self, timeout: float) -> None:
+        """See KafkaProducer.commit_transaction()."""
+        manager = self._transactional("commit_transaction()")
+        with self._changed:
+            operation = manager.commit()
+            self._apply_effects(manager)
+        self._end_transaction(manager, operation, timeout)
+
+    def abort_transaction(self, timeout: float) -> None:
+        """See KafkaProducer.abort_transaction()."""
+        manager = self._transactional("abort_transaction()")
+        self._abort(manager, timeout)
+
+    def _abort(self, manager: TransactionManager, timeout: float) -> None:
+        with self._changed:
+            operation = manager.abort()
+            self._apply_effects(manager)
+        self._end_transaction(manager, operation, timeout)
+
+    def _end_transaction(self, manager: TransactionManager, operation: Operation, timeout: float) -> None:
+        """Wait until every record is decided, then for the coordinator."""
+        deadline = time.monotonic() + timeout
+        if self.accumulator.flush(timeout):
+            raise _operation_timed_out(operation, timeout, "records are not decided yet")
+        sent, sequence_lost, failed = self._loop.transaction_state()
+        with self._changed:
+            if failed:
+                # The event of it may not have been handled yet, and a commit must not pass it.
+                self._on_batch_failed(failed, -1)
+            manager.end(sent, sequence_lost)
+            self._apply_effects(manager)
+        self._await_operation(operation, max(0.0, deadline - time.monotonic()), timeout)
+
+    def _await_operation(self, operation: Operation, timeout: float, named: float | None = None) -> None:
+        deadline = time.monotonic() + timeout
+        self._loop.wake_control()
+        with self._changed:
+            while not operation.done:
+                self._check_open()
+                left = deadline - time.monotonic()
+                if left <= 0:
+                    raise _operation_timed_out(
+                        operation, timeout if named is None else named, self.connection_report()
+                    )
+                self._changed.wait(min(left, 1.0))
+        if operation.error is not None:
+            raise operation.error
+
+    def _apply_effects(self, manager: TransactionManager) -> None:
+        """Do what the state machine decided; called with ``_changed``."""
+        while manager.effects:
+            effect, value = manager.effects.popleft()
+            if effect is Effect.OPEN:
+                self._loop.begin_transaction(value)
+                self.accumulator.open_gate()
+            elif effect is Effect.CLOSE:
+                self.accumulator.set_gate(delivery.GATE_NO_TRANSACTION)
+            elif effect is Effect.FAIL_QUEUED:
+                self._loop.fail_all(delivery.TRANSACTION_ABORTED, queued=True, in_flight=False)
+            elif effect is Effect.PRODUCER_ID:
+                self._loop.set_producer_id(*value)
+            elif effect is Effect.PARTITION_ADDED:
+                state = self._topics.get(value[0])
+                if state is not None and state.handle is not None:
+                    self._loop.partition_added(state.handle, value[1])
+            elif effect is Effect.FATAL:
+                self._on_fatal(value)
+        self._changed.notify_all()
+
+    def _on_batch_failed(self, code: int, node_id: int) -> None:
+        """A record of the transaction is lost, so it cannot be committed any more."""
+        if self._transactions is None:
+            return
+        broker = self._describe_broker(node_id)
+        if code >= -1:
+            error: KafkaError = errors.for_code(code)(
+                errors.for_code(code).description or "", broker=broker
+            )
+        else:
+            error = errors.TransactionAbortedError(f"a record was not delivered: {delivery.reason_text(code)}")
+        with self._changed:
+            self._transactions.batch_failed(code, error)
+            self._apply_effects(self._transactions)
+
+    def _drive_transactions(self, now: float) -> None:
+        """Send the next transactional request, if there is one and its coordinator can be reached."""
+        manager = self._transactions
+        if manager is None:
+            return
+        with self._changed:
+            request = manager.next_request(now)
+            if request is None:
+                return
+            node = self._coordinator_node(manager, request)
+            if node is None or node.state is not State.READY:
+                if node is not None and node.failures:
+                    # Not to be reached: by now another broker may be the coordinator.
+                    manager.unanswered(now)
+                else:
+                    manager.not_sent(now)
+                return
+            version = node.version_of(request.api, request.at_most)
+            if version is None or version < (request.at_least or 0):
+                manager.unsupported(request, str(node))
+                self._apply_effects(manager)
+                return
+        if not self._request(request.api, request.body, self._on_transaction_answer, request.at_most, node):
+            with self._changed:
+                manager.not_sent(now)
+
+    def _coordinator_node(self, manager: TransactionManager, request: Request) -> Node | None:
+        if request.to is None:
+            return self._usable_node()
+        found = manager.coordinators[request.to]
+        node = self._nodes.get(found.node_id)
+        if node is None:
+            node = Node(found.node_id, found.host, found.port, self._reconnect, self._setup)
+            self._nodes[found.node_id] = self._by_id[found.node_id] = node
+        self._wanted.add(found.node_id)
+        return node
+
+    def _on_transaction_answer(self, node: Node, body: Body | None, reason: str) -> None:
+        manager = self._transactions
+        assert manager is not None
+        now = time.monotonic()
+        with self._changed:
+            if body is None:
+                manager.unanswered(now)
+            else:
+                manager.answered(body, str(node), now)
+            self._apply_effects(manager)
+
     # ------------------------------------------------------------------------------------- the control thread
 
     def _run_control(self) -> None:
@@ -455,6 +670,12 @@ class Engine:
             moments.append(self._refreshed_at + self.config.metadata_max_age_ms / 1000)
         if self._producer_id_wanted and not self._producer_id_asked and self._usable_node():
             moments.append(self._producer_id_at)
+        if self._transactions is not None:
+            with self._changed:
+                wake_at = self._transactions.wake_at()
+            if wake_at is not None:
+                # Without a connection only the connection's own moments count.
+                moments.append(wake_at if self._usable_node() else max(wake_at, now + 0.02))
         for node in self._by_id.values():
             if node.state in (State.RESOLVING, State.CONNECTING, State.HANDSHAKE):
                 moments.append(node.deadline)
@@ -485,6 +706,7 @@ class Engine:
             self._refresh()
         if self._producer_id_wanted and not self._producer_id_asked and now >= self._producer_id_at:
             self._ask_producer_id()
+        self._drive_transactions(now)
 
     def _setup_limit(self, node: Node) -> str:
         return {
@@ -509,7 +731,8 @@ class Engine:
 
     def _ensure_control_connection(self, now: float) -> None:
         """See to it that there is somebody to ask, if there is something to ask."""
-        if not (self._refresh_wanted or self._producer_id_wanted):
+        transaction_waits = self._transactions is not None and self._transactions.wake_at() is not None
+        if not (self._refresh_wanted or self._producer_id_wanted or transaction_waits):
             return
         if any(node.state is not State.IDLE for node in self._by_id.values()):
             if any(node.state is State.READY for node in self._by_id.values()):
@@ -595,12 +818,15 @@ class Engine:
         if generation >= 0:
             self._loop.disconnect(node.node_id, generation)
             self._drop_requests(node, generation, reason)
+        if node.node_id >= 0:
+            self._want_refresh(stale=True)
         with self._changed:
             self._changed.notify_all()
 
     def _close_if_idle(self, node: Node, now: float) -> None:
         idle = self._loop.idle_since(node.node_id)
-        if idle is None:
+        # An answer can be on its way from the network loop to this thread: the connection looks idle then.
+        if idle is None or any(request.node is node for request in self._requests.values()):
             return
         spare_bootstrap = node.node_id < 0 and any(
             other.state is State.READY for other in self._nodes.values()
@@ -625,7 +851,12 @@ class Engine:
         elif kind == _PRODUCER_ID:
             self._producer_id_wanted = True
         elif kind == _FATAL:
-            self._on_fatal(errors.for_code(value1)(broker=self._describe_broker(node_id)))
+            self._on_core_fatal(errors.for_code(value1)(broker=self._describe_broker(node_id)))
+        elif kind == _ADD_PARTITION and self._transactions is not None:
+            with self._changed:
+                self._transactions.add_partition(self._handles[value1].name, value2)
+        elif kind == _BATCH_FAILED:
+            self._on_batch_failed(value1, node_id)
         elif kind == _WANTED:
             self._wanted.add(node_id)
         else:
@@ -663,9 +894,18 @@ class Engine:
             self._setup_failed(node, f"not a usable Kafka broker: {error}", now)
             return
         node.ready(now)
+        if self._transactions is not None:
+            self._learn_features(self._transactions)
         logger.info("%s: connected to broker %s", self.config.client_id, node)
         if node.node_id >= 0:
             self._loop.enable(node.node_id, node.generation, produce_version)
+
+    def _learn_features(self, manager: TransactionManager) -> None:
+        """KIP-890: transactions version 2 are for clusters that have finalized the feature."""
+        ready = [node for node in self._by_id.values() if node.state is State.READY]
+        newest = max(ready, key=lambda node: node.features_epoch)
+        with self._changed:
+            manager.v2_offered = newest.features.get("transaction.version", 0) >= 2
 
     def _on_closed(self, node: Node, reason: int, system_error: int) -> None:
         now = time.monotonic()
@@ -674,13 +914,12 @@ class Engine:
             text = f"{text}: {os.strerror(system_error)}"
         elif node.state is State.HANDSHAKE:
             text = f"{text} in answer to the first request: is this a plaintext Kafka listener?"
-        was_ready = node.state is State.READY
         generation = node.generation
         node.failed(now, text)
         logger.info("%s: broker %s: %s", self.config.client_id, node, text)
         self._drop_requests(node, generation, text)
-        if was_ready and node.node_id >= 0:
-            # Its partitions may have moved.
+        if node.node_id >= 0:
+            # Its partitions may have moved; as long as it cannot be reached, they may still do so.
             self._want_refresh(stale=True)
         with self._changed:
             self._changed.notify_all()
@@ -693,10 +932,12 @@ class Engine:
 
     # -- control requests
 
-    def _request(self, api: Api, body: Body, handler: Handler, at_most: int | None = None) -> bool:
-        """Ask the least loaded broker. False: nobody can be asked now."""
-        node = self._usable_node()
-        if node is None:
+    def _request(
+        self, api: Api, body: Body, handler: Handler, at_most: int | None = None, node: Node | None = None
+    ) -> bool:
+        """Ask a broker, by default the least loaded one. False: it cannot be asked now."""
+        node = node or self._usable_node()
+        if node is None or node.state is not State.READY:
             return False
         version = node.version_of(api, at_most)
         if version is None:
@@ -818,11 +1059,11 @@ class Engine:
         if state.handle is None:
             state.handle = self._make_handle(state.name)
             handle = state.handle
-            handle.grow(len(topic.leaders))
+            handle.set_partition_count(len(topic.leaders))
             self._loop.add_topic(handle)
             self._handles.append(handle)
         else:
-            state.handle.grow(len(topic.leaders))
+            state.handle.set_partition_count(len(topic.leaders))
         leaders = [(index, leader.node_id, leader.epoch) for index, leader in enumerate(topic.leaders)]
         self._loop.set_leaders(state.handle, leaders, topic.topic_id if topic.topic_id != ZERO_UUID else None)
         self._wanted.update(leader.node_id for leader in topic.leaders if leader.node_id in self._nodes)
@@ -920,6 +1161,14 @@ class Engine:
         self._producer_id_at = time.monotonic() + self._retry.pause(self._producer_id_failures)
         logger.info("%s: no producer id from broker %s: %s", self.config.client_id, node, reason or kind.__name__)
 
+    def _on_core_fatal(self, error: KafkaError) -> None:
+        if self._transactions is None:
+            self._on_fatal(error)
+            return
+        with self._changed:
+            self._transactions.fatal(error)
+            self._apply_effects(self._transactions)
+
     def _on_fatal(self, error: KafkaError) -> None:
         """The producer can send nothing more: say so everywhere, at once."""
         logger.error("%s: fatal: %s", self.config.client_id, error)
@@ -999,6 +1248,53 @@ def _resolve(host: str, port: int, lookup: str) -> list[Address]:
         names = dict.fromkeys(socket.getnameinfo(target[:2], socket.NI_NUMERICSERV)[0] for *_, target in found)
         found = [row for name in names for row in socket.getaddrinfo(name, port, type=socket.SOCK_STREAM)]
     return list(dict.fromkeys((int(row[0]), row[4]) for row in found))
+
+
+def _operation_timed_out(operation: Operation, timeout: float, detail: str) -> KafkaError:
+    return errors.KafkaTimeoutError(
+        f"{operation.kind.value}() timed out after {timeout:g} s ({detail}); it goes on: call it again to wait for it"
+    )
+
+
+def _plain_offsets(offsets: Mapping[Any, Any]) -> dict[tuple[str, int], tuple[int, int, str | None]]:
+    """Offsets as the transaction manager takes them.
+
+    Accepts ``{TopicPartition: OffsetAndMetadata}`` (kafka-python's, this package's, or plain tuples and ints), and
+    confluent-kafka's list of TopicPartition objects that carry their offset.
+    """
+    plain: dict[tuple[str, int], tuple[int, int, str | None]] = {}
+    if not isinstance(offsets, Mapping):
+        for place in offsets:
+            epoch = getattr(place, "leader_epoch", None)
+            plain[(place.topic, place.partition)] = (
+                place.offset,
+                -1 if epoch is None else epoch,
+                getattr(place, "metadata", None),
+            )
+    else:
+        for place, value in offsets.items():
+            topic, partition = (
+                (place.topic, place.partition) if hasattr(place, "partition") and hasattr(place, "topic") else place
+            )
+            if isinstance(value, int):
+                plain[(topic, partition)] = (value, -1, None)
+            elif hasattr(value, "offset"):
+                epoch = getattr(value, "leader_epoch", None)
+                plain[(topic, partition)] = (
+                    value.offset,
+                    -1 if epoch is None else epoch,
+                    getattr(value, "metadata", None),
+                )
+            else:
+                plain[(topic, partition)] = (value[0], -1, value[1] if len(value) > 1 else None)
+    for (topic, partition), (offset, _, _) in plain.items():
+        if not isinstance(topic, str) or not isinstance(partition, int) or not isinstance(offset, int):
+            raise TypeError(
+                f"offsets must map TopicPartition to OffsetAndMetadata or int, got {(topic, partition)!r}: {offset!r}"
+            )
+        if offset < 0:
+            raise ValueError(f"the offset of {topic}-{partition} must be >= 0, got {offset}")
+    return plain
 
 
 # ----------------------------------------------------------------------------------------- exit and fork

@@ -29,11 +29,6 @@ class Metrics:
         self._started_at_ms = int(time.time() * 1000)
         self._lock = threading.Lock()
         self._samples: collections.deque[tuple[float, Counters]] = collections.deque()
-        self.last: Counters = {}
-
-    def final(self, counters: Counters) -> None:
-        """Keep the counters of a producer that closes."""
-        self.last = counters
 
     def snapshot(self, counters: Counters) -> dict[str, dict[str, Any]]:
         """Metrics by group and name."""

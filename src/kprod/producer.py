@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from kprod import errors
 from kprod._core.producer import ProducerCore
-from kprod.config import ProducerConfig
+from kprod.config import DEFAULT_CONFIG, ProducerConfig
 from kprod.engine import Engine
 from kprod.metrics import Metrics
 from kprod.partitioner import ResolvedPartitioner, resolve_partitioner
@@ -17,6 +19,8 @@ from kprod.serializers import as_callable, as_unary
 
 if TYPE_CHECKING:
     from typing_extensions import Self
+
+logger = logging.getLogger("kprod.producer")
 
 
 class KafkaProducer(ProducerCore):
@@ -41,6 +45,9 @@ class KafkaProducer(ProducerCore):
         KafkaConfigurationError: an option is unknown, out of range, or contradicts another.
         NoBrokersAvailable: no bootstrap server could be reached; the message says why for each.
     """
+
+    DEFAULT_CONFIG = DEFAULT_CONFIG
+    """Every option's default, by name (tracing tools read it)."""
 
     _engine_started: Engine | None = None
     _closed = False
@@ -101,7 +108,9 @@ class KafkaProducer(ProducerCore):
             engine.flush(_seconds(timeout))
 
     def close(self, timeout: float | None = None) -> None:
-        """Refuse new records, deliver what was accepted, stop the threads. A second call does nothing.
+        """Refuse new records, deliver what was accepted, stop the threads.
+
+        A second call only waits for a first one that another thread, or a callback, made.
 
         Args:
             timeout: seconds to wait for records under way; None: as long as it takes. What is left then fails
@@ -112,10 +121,12 @@ class KafkaProducer(ProducerCore):
         """
         seconds = _seconds(timeout)
         engine = self._engine_started
-        if engine is None or self._closed:
+        if engine is None:
+            return
+        if self._closed:
+            engine.close(seconds)
             return
         self._closed = True
-        self._metrics.final(engine.counters())
         engine.close(seconds)
         for owner in (self._options.key_serializer, self._options.value_serializer, self._partitioner.source):
             closer = getattr(owner, "close", None)
@@ -131,6 +142,111 @@ class KafkaProducer(ProducerCore):
         """
         if self._engine_started is not None and not self._closed:
             self._engine_started.purge(in_queue, in_flight)
+
+    # -- transactions
+
+    def init_transactions(self, timeout: float | None = None) -> None:
+        """Get the producer id of ``transactional_id`` and fence older producers that have it. Once, before the rest.
+
+        Waits for transactions that such a producer left open to be over.
+
+        Args:
+            timeout: seconds; None: ``max_block_ms``.
+
+        Raises:
+            KafkaTimeoutError: the timeout ran out; call it again to go on waiting.
+            IllegalStateError: there is no ``transactional_id``, or it was called before.
+            TransactionalIdAuthorizationFailedError: not allowed; it may be called again once it is.
+        """
+        self._running().init_transactions(self._blocking(timeout))
+
+    def begin_transaction(self) -> None:
+        """Begin a transaction: what is sent until its end becomes visible as a whole, or not at all.
+
+        Raises:
+            IllegalStateError: not initialised, or a transaction is open.
+            ProducerFencedError, KafkaError: the producer has ended; close it.
+        """
+        self._running().begin_transaction()
+
+    def send_offsets_to_transaction(
+        self, offsets: Any, group_metadata: Any, timeout: float | None = None
+    ) -> None:
+        """Commit a consumer group's offsets with the transaction, for consume-transform-produce (KIP-447).
+
+        Args:
+            offsets: ``{TopicPartition: OffsetAndMetadata or int}``, the next offset to read; or confluent-kafka's
+                list of TopicPartition with offsets.
+            group_metadata: the consumer's: ``consumer.group_metadata()`` of kafka-python,
+                ``consumer.consumer_group_metadata()`` of confluent-kafka, or the group id alone, which does not
+                fence consumers that have left the group.
+            timeout: seconds; None: ``max_block_ms``.
+
+        Raises:
+            CommitFailedError: the group has given the partitions to another member: abort.
+            TransactionAbortableError, KafkaTimeoutError, IllegalStateError: as commit_transaction().
+        """
+        self._running().send_offsets(offsets, group_metadata, self._blocking(timeout))
+
+    def commit_transaction(self, timeout: float | None = None) -> None:
+        """Wait until every record of the transaction is acknowledged, then commit it.
+
+        Args:
+            timeout: seconds; None: ``max_block_ms``.
+
+        Raises:
+            TransactionAbortableError, TransactionAbortedError: it cannot be committed: call abort_transaction().
+            ProducerFencedError: another producer has this ``transactional_id`` now; close this one.
+            KafkaTimeoutError: the timeout ran out; call it again to go on waiting.
+            IllegalStateError: no transaction is open.
+        """
+        self._running().commit_transaction(self._blocking(timeout))
+
+    def abort_transaction(self, timeout: float | None = None) -> None:
+        """Abort the transaction: none of its records becomes visible to readers of committed records.
+
+        Records that were not sent fail with TransactionAbortedError.
+
+        Args:
+            timeout: seconds; None: ``max_block_ms``.
+
+        Raises:
+            ProducerFencedError, KafkaTimeoutError, IllegalStateError: as commit_transaction().
+        """
+        self._running().abort_transaction(self._blocking(timeout))
+
+    @contextmanager
+    def transaction(self) -> Iterator[Self]:
+        """``with producer.transaction():`` commits at the end, or aborts when an exception leaves the block.
+
+        Raises:
+            What commit_transaction() raises; after an error that can be aborted the transaction has been aborted.
+        """
+        self.begin_transaction()
+        try:
+            yield self
+            self.commit_transaction()
+        except BaseException as error:
+            if not isinstance(error, errors.KafkaTimeoutError) or not self._committing():
+                self._abort_after(error)
+            raise
+
+    def _committing(self) -> bool:
+        engine = self._engine_started
+        return engine is not None and engine.transaction_state == "committing"
+
+    def _abort_after(self, error: BaseException) -> None:
+        """Abort without hiding the error that is the reason."""
+        try:
+            self.abort_transaction()
+        except errors.KafkaError as second:
+            logger.warning("%r: the transaction could not be aborted after %r: %s", self, error, second)
+
+    def _blocking(self, timeout: float | None) -> float:
+        seconds = _seconds(timeout)
+        return self._options.max_block_ms / 1000 if seconds is None else seconds
+
+    # -- the cluster
 
     def partitions_for(self, topic: str) -> set[int]:
         """Numbers of a topic's partitions.
@@ -158,7 +274,7 @@ class KafkaProducer(ProducerCore):
         engine = self._engine_started
         if engine is None or not self._options.metrics_enabled:
             return None
-        counters = self._metrics.last if self._closed else engine.counters()
+        counters = engine.counters()
         return counters if raw else self._metrics.snapshot(counters)
 
     def _running(self) -> Engine:

@@ -11,9 +11,10 @@ from kprod._core.structs cimport kp_batch, kp_broker, kp_partition, kp_topic
 # Why nothing can be appended (kp_accumulator.gate).
 cdef enum:
     GATE_OPEN = 0
-    GATE_CLOSED = 1
-    GATE_FATAL = 2
-    GATE_FORKED = 3
+    GATE_NO_TRANSACTION = 1    # a transactional producer outside a transaction, or in one that must be aborted
+    GATE_CLOSED = 2
+    GATE_FATAL = 3
+    GATE_FORKED = 4
 
 cdef struct kp_accumulator:
     kp_pool* pool

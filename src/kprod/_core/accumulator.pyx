@@ -89,7 +89,7 @@ cdef class Topic:
 
     def __dealloc__(self):
         cdef int32_t i
-        for i in range(self.t.n_partitions):
+        for i in range(self.t.n_known):
             kp_mutex_destroy(&self.t.partitions[i].lock)
             free(self.t.partitions[i])
         free(self.t.partitions)
@@ -107,38 +107,47 @@ cdef class Topic:
         """Partitions that the topic is known to have."""
         return kp_load32(&self.t.n_partitions)
 
-    def grow(self, int32_t count):
-        """Learn that the topic has `count` partitions; it never shrinks. Only the control thread calls this."""
-        cdef int32_t old = self.t.n_partitions
+    def set_partition_count(self, int32_t count):
+        """Learn how many partitions the topic has. Fewer than before: it was deleted and created again.
+
+        Only the control thread calls this.
+        """
+        cdef int32_t old = self.t.n_known
         cdef int32_t i
         cdef kp_partition** grown
         cdef kp_partition* p
-        if count <= old:
-            return
-        grown = <kp_partition**>malloc(count * sizeof(void*))
-        if grown == NULL:
-            raise MemoryError
-        for i in range(count):
-            if i < old:
-                grown[i] = self.t.partitions[i]
-                continue
-            p = <kp_partition*>calloc(1, sizeof(kp_partition))
-            if p == NULL:
+        if count > old:
+            grown = <kp_partition**>malloc(count * sizeof(void*))
+            if grown == NULL:
                 raise MemoryError
-            kp_mutex_init(&p.lock)
-            p.topic = &self.t
-            p.index = i
-            p.leader_id = -1
-            p.leader_epoch = -1
-            p.timer_slot = -1
-            p.producer_id = -1
-            p.producer_epoch = -1
-            grown[i] = p
-        # Other threads may still read the old array.
-        if self.t.partitions != NULL:
-            self.arrays.append(<uintptr_t>self.t.partitions)
-        kp_store_ptr(<void**>&self.t.partitions, grown)
-        kp_store32(&self.t.n_partitions, count)
+            for i in range(count):
+                if i < old:
+                    grown[i] = self.t.partitions[i]
+                    continue
+                p = <kp_partition*>calloc(1, sizeof(kp_partition))
+                if p == NULL:
+                    raise MemoryError
+                kp_mutex_init(&p.lock)
+                p.topic = &self.t
+                p.index = i
+                p.leader_id = -1
+                p.leader_epoch = -1
+                p.timer_slot = -1
+                p.producer_id = -1
+                p.producer_epoch = -1
+                grown[i] = p
+            # Other threads may still read the old array.
+            if self.t.partitions != NULL:
+                self.arrays.append(<uintptr_t>self.t.partitions)
+            kp_store_ptr(<void**>&self.t.partitions, grown)
+            self.t.n_known = count
+        with nogil:
+            kp_mutex_lock(&self.t.lock)
+            kp_store32(&self.t.n_partitions, count)
+            self.t.n_candidates = 0
+            if self.t.sticky >= count:
+                kp_store32(&self.t.sticky, -1)
+            kp_mutex_unlock(&self.t.lock)
 
     def available_partitions(self):
         """Numbers of the partitions whose leader is known and not known to be away."""
@@ -244,10 +253,10 @@ cdef int32_t locked_next_sticky(kp_topic* t) noexcept nogil:
 cdef int32_t choose_sticky(kp_accumulator* a, kp_topic* t) noexcept nogil:
     """The partition that records without a key go to now."""
     cdef int32_t sticky = kp_load32_relaxed(&t.sticky)
-    if sticky >= 0:
+    if 0 <= sticky < kp_load32_relaxed(&t.n_partitions):
         return sticky
     kp_mutex_lock(&t.lock)
-    if t.sticky < 0:
+    if not 0 <= t.sticky < t.n_partitions:
         kp_store32(&t.sticky, locked_next_sticky(t))
     sticky = t.sticky
     kp_mutex_unlock(&t.lock)
@@ -914,7 +923,7 @@ cdef class Accumulator:
         return remaining if done or remaining else 1
 
     def set_gate(self, int reason):
-        """Refuse appends from now on: GATE_CLOSED 1, GATE_FATAL 2, GATE_FORKED 3. A higher reason stays."""
+        """Refuse appends from now on, for one of the reasons GATE_*. A higher reason stays."""
         cdef kp_accumulator* a = &self.a
         if reason == GATE_FORKED:
             # In a forked child: another thread may have held any lock at the fork, so none is touched.
@@ -928,6 +937,14 @@ cdef class Accumulator:
             kp_mutex_unlock(&a.lock)
             if reason == GATE_CLOSED:
                 pool_close(a.pool)
+
+    def open_gate(self):
+        """A transaction has begun: appends are accepted, unless they are refused for another reason."""
+        with nogil:
+            kp_mutex_lock(&self.a.lock)
+            if self.a.gate == GATE_NO_TRANSACTION:
+                kp_store32(&self.a.gate, GATE_OPEN)
+            kp_mutex_unlock(&self.a.lock)
 
     @property
     def gate(self):

@@ -129,7 +129,8 @@ cdef class Batch:
 
     cdef object make_error_code(self, int32_t code):
         return self.reporter.delivery_error(
-            code, None, self.topic_name, self.b.partition.index, self.b.node_id, "possibly", self.b.attempts,
+            code, None, self.topic_name, self.b.partition.index, self.b.node_id,
+            "possibly" if self.b.attempts else "no", self.b.attempts,
             (kp_monotonic_us() - self.b.created_us) / 1000.0, self.b.last_error, self.b.count)
 
     cdef int deliver(self) except -1:

@@ -22,6 +22,8 @@ cdef enum:
     EVENT_PRODUCER_ID = 8      # a new producer id is needed
     EVENT_FATAL = 9            # value1 is the error that ends the producer
     EVENT_WANTED = 10          # there is data for a broker that is not connected
+    EVENT_ADD_PARTITION = 11   # (value1 topic number, value2 partition) must be added to the transaction
+    EVENT_BATCH_FAILED = 12    # a batch of a transaction failed with error value1
 
 cdef struct kp_event:
     kp_event* next
@@ -58,6 +60,10 @@ cdef struct kp_loop:
     int32_t max_frame
     int32_t idempotent
     int32_t transactional
+    int32_t transaction_v2     # KIP-890: brokers add partitions by themselves
+    int64_t transaction_number # counts transactions
+    int32_t transaction_used   # a batch of this transaction was sent
+    int32_t transaction_failed # the first error that a batch of this transaction failed with, 0: none
     uint8_t error_flags[256]   # by code + 1
     int64_t producer_id        # -1: none yet
     int16_t producer_epoch

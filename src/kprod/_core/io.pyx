@@ -42,7 +42,7 @@ from kprod._core.produce cimport (
 from kprod._core.record_batch cimport seal_batch, split_records
 from kprod._core.structs cimport (
     BATCH_OVERHEAD, ERROR_BAD_RESPONSE, ERROR_CLOSED, ERROR_DISCONNECTED, ERROR_EXPIRED, ERROR_PURGED_IN_FLIGHT, ERROR_PURGED_QUEUE,
-    ERROR_REQUEST_TIMED_OUT, ERROR_TOO_MANY_RETRIES, FLAG_FATAL, FLAG_REFRESH, FLAG_RETRIABLE, OUTCOME_ACKED,
+    ERROR_REQUEST_TIMED_OUT, ERROR_TOO_MANY_RETRIES, ERROR_TRANSACTION_ABORTED, FLAG_FATAL, FLAG_REFRESH, FLAG_RETRIABLE, OUTCOME_ACKED,
     OUTCOME_FAILED, OUTCOME_PENDING, OUTCOME_SPLIT, PERSISTED_NO, PERSISTED_POSSIBLY, PERSISTED_YES, STAGE_CLOSED,
     STAGE_COMPRESSING, STAGE_DONE, STAGE_IN_FLIGHT, STAGE_OPEN, STAGE_RETRY, STAGE_SPLIT, kp_batch, kp_broker,
     kp_late_callback, kp_partition, kp_record_error, kp_record_info, kp_request, kp_topic,
@@ -60,6 +60,7 @@ cdef enum:
     ERROR_LEADER_UNKNOWN = 5
     CODE_REQUEST_TIMED_OUT = 7
     CODE_MESSAGE_TOO_LARGE = 10
+    CODE_RECORD_LIST_TOO_LARGE = 18
     CODE_NOT_ENOUGH_REPLICAS_AFTER_APPEND = 20
     CODE_OUT_OF_ORDER_SEQUENCE = 45
     CODE_DUPLICATE_SEQUENCE = 46
@@ -574,7 +575,10 @@ cdef class NetworkLoop:
             loop.producer_epoch = epoch
             loop.producer_id_wanted = 0
             for topic in self.topics:
-                for i in range(topic.t.n_partitions):
+                for i in range(topic.t.n_known):
+                    if loop.transactional:
+                        # A new epoch: the gap that a lost batch left belongs to the old one.
+                        topic.partition(i).unresolved = 0
                     evaluate(loop, topic.partition(i), now_us)
         finally:
             kp_mutex_unlock(&loop.lock)
@@ -584,6 +588,43 @@ cdef class NetworkLoop:
     def producer_id(self):
         """(producer id, epoch) that new sequences start with; id -1: none yet."""
         return self.loop.producer_id, self.loop.producer_epoch
+
+    # -- transactions
+
+    def begin_transaction(self, bint v2):
+        """A transaction begins: partitions have to be added to it, or not (KIP-890, `v2`)."""
+        with nogil:
+            kp_mutex_lock(&self.loop.lock)
+            self.loop.transaction_number += 1
+            self.loop.transaction_used = 0
+            self.loop.transaction_failed = 0
+            self.loop.transaction_v2 = v2
+            kp_mutex_unlock(&self.loop.lock)
+
+    def partition_added(self, Topic topic, int partition):
+        """The coordinator knows that a partition is part of the transaction."""
+        cdef kp_partition* p = topic.partition(partition)
+        with nogil:
+            kp_mutex_lock(&self.loop.lock)
+            p.added_in = self.loop.transaction_number
+            evaluate(&self.loop, p, kp_monotonic_us())
+            kp_mutex_unlock(&self.loop.lock)
+            wake_loop(self.loop.a, 0)
+
+    def transaction_state(self):
+        """(a batch of this transaction was sent, a batch with a sequence number was given up, the first error)."""
+        cdef Topic topic
+        cdef int32_t i
+        cdef int unresolved = 0
+        with nogil:
+            kp_mutex_lock(&self.loop.lock)
+        for topic in self.topics:
+            for i in range(topic.t.n_known):
+                unresolved |= topic.partition(i).unresolved
+        used = self.loop.transaction_used
+        failed = self.loop.transaction_failed
+        kp_mutex_unlock(&self.loop.lock)
+        return bool(used), bool(unresolved), failed
 
     # -- giving up
 
@@ -825,7 +866,7 @@ cdef int take_place(kp_loop* loop, Batch parent, list children) except -1:
         before = c
         a.incomplete += 1
     kp_mutex_unlock(&a.lock)
-    for _, child in children:
+    for _, child in reversed(children):
         child.b.retry_at_us = now_us
         retry_insert(b.partition, &child.b)
     b.partition.splitting -= 1

@@ -197,6 +197,9 @@ cdef void pump(kp_loop* loop, kp_broker* broker, int64_t now_us) noexcept nogil:
            and broker.in_flight < loop.max_in_flight and now_us >= broker.throttled_until_us
            and (loop.producer_id >= 0 or not loop.idempotent or has_retries(broker))):
         version = broker.produce_version
+        if loop.transactional and not loop.transaction_v2 and version > 11:
+            # From version 12 on the broker takes the request as one of KIP-890's transactions.
+            version = 11
         n = collect(loop, broker, now_us, &acks, &version)
         if n == 0:
             break

@@ -39,13 +39,23 @@ cdef void ready_remove(kp_broker* broker, kp_partition* p) noexcept nogil:
 # ---------------------------------------------------------------------------------------- in flight and retry lists
 
 cdef void flight_push(kp_partition* p, kp_batch* b) noexcept nogil:
-    b.next = NULL
+    """Into the list of what is in flight, in order of age: a batch that is sent again may be older than others."""
+    cdef kp_batch* before = NULL
+    cdef kp_batch* at = p.flight_head
     b.stage = STAGE_IN_FLIGHT
-    if p.flight_tail != NULL:
-        p.flight_tail.next = b
+    if p.flight_tail != NULL and p.flight_tail.id <= b.id:
+        before = p.flight_tail
+        at = NULL
+    while at != NULL and at.id <= b.id:
+        before = at
+        at = at.next
+    b.next = at
+    if before != NULL:
+        before.next = b
     else:
         p.flight_head = b
-    p.flight_tail = b
+    if at == NULL:
+        p.flight_tail = b
 
 
 cdef void flight_remove(kp_partition* p, kp_batch* b) noexcept nogil:
@@ -64,10 +74,14 @@ cdef void flight_remove(kp_partition* p, kp_batch* b) noexcept nogil:
 
 
 cdef void retry_insert(kp_partition* p, kp_batch* b) noexcept nogil:
-    """Into the retry list, in order of age; the pieces of a split keep the order in which they come."""
+    """Into the retry list, in order of age.
+
+    The pieces of a split have their parent's age. Only the first of them is ever under way, so one that comes back
+    belongs in front of the others.
+    """
     cdef kp_batch* before = NULL
     cdef kp_batch* at = p.retry_head
-    while at != NULL and at.id <= b.id:
+    while at != NULL and at.id < b.id:
         before = at
         at = at.next
     b.next = at
@@ -124,6 +138,19 @@ cdef int may_retry(kp_loop* loop, kp_partition* p) noexcept nogil:
     return loop.max_in_flight > 1 or p.in_flight == 0
 
 
+cdef inline int starts_over(kp_loop* loop, kp_partition* p) noexcept nogil:
+    """Whether the partition's next batch begins a new sequence.
+
+    A plain idempotent producer bumps the epoch of single partitions, a transactional one gets it from its coordinator.
+    """
+    return p.producer_id != loop.producer_id or (loop.transactional and p.producer_epoch != loop.producer_epoch)
+
+
+cdef inline int is_added(kp_loop* loop, kp_partition* p) noexcept nogil:
+    """Whether the partition is part of the transaction; with KIP-890 the broker sees to it."""
+    return loop.transaction_v2 or p.added_in == loop.transaction_number
+
+
 cdef int may_send_new(kp_loop* loop, kp_partition* p) noexcept nogil:
     """Whether a batch that was never sent may leave the deque."""
     if p.retry_head != NULL or p.unresolved or p.splitting:
@@ -132,8 +159,14 @@ cdef int may_send_new(kp_loop* loop, kp_partition* p) noexcept nogil:
         if loop.producer_id < 0:
             return 0
         # A new producer id starts a new sequence: everything under the old one must be decided first.
-        if p.producer_id != loop.producer_id and p.in_flight > 0:
+        if starts_over(loop, p) and p.in_flight > 0:
             return 0
+        # A broker that does not know the producer takes any sequence number as the first. So nothing follows the
+        # first batch before it is written, or what follows could be written in its place.
+        if p.flight_head != NULL and p.flight_head.base_sequence == 0:
+            return 0
+    if loop.transactional and not is_added(loop, p):
+        return 0
     if loop.max_in_flight == 1 and p.in_flight > 0:
         return 0
     return p.in_flight < loop.max_in_flight
@@ -152,7 +185,7 @@ cdef void evaluate(kp_loop* loop, kp_partition* p, int64_t now_us) noexcept nogi
     cdef int64_t at_us = -1
     if p.in_ready:
         return
-    if p.unresolved and p.in_flight == 0 and not p.splitting:
+    if p.unresolved and p.in_flight == 0 and not p.splitting and not loop.transactional:
         resolve(loop, p)
     if p.retry_head != NULL:
         if may_retry(loop, p):
@@ -175,6 +208,9 @@ cdef void evaluate(kp_loop* loop, kp_partition* p, int64_t now_us) noexcept nogi
             elif b.stage == STAGE_CLOSED:
                 ready = 1
         kp_mutex_unlock(&p.lock)
+        if ready and loop.transactional and not is_added(loop, p) and p.add_asked != loop.transaction_number:
+            p.add_asked = loop.transaction_number
+            post_values(loop, EVENT_ADD_PARTITION, -1, p.topic.number, p.index, 0)
         if ready and not may_send_new(loop, p):
             # The response it waits for, or the producer id, brings us back here.
             ready = 0
@@ -219,6 +255,7 @@ cdef kp_batch* take_batch(kp_loop* loop, kp_partition* p, int64_t now_us) noexce
         if b == NULL:
             return NULL
         b.drained_us = now_us
+        loop.transaction_used = 1
         loop.batches_sent += 1
         loop.records_sent += b.count
         loop.batch_bytes += b.length
@@ -232,7 +269,7 @@ cdef kp_batch* take_batch(kp_loop* loop, kp_partition* p, int64_t now_us) noexce
         p.topic.bytes_sent += b.length
         p.topic.raw_bytes_sent += b.raw_length
     if loop.idempotent and b.producer_id < 0:
-        if p.producer_id != loop.producer_id:
+        if starts_over(loop, p):
             p.producer_id = loop.producer_id
             p.producer_epoch = loop.producer_epoch
             p.next_sequence = 0
@@ -288,6 +325,10 @@ cdef void batch_failed(kp_loop* loop, kp_batch* b, int32_t error) noexcept nogil
     if b.producer_id >= 0:
         # Its sequence numbers may never be written: what follows would be out of order.
         b.partition.unresolved = 1
+    if loop.transactional and error != ERROR_TRANSACTION_ABORTED and error != ERROR_CLOSED:
+        if loop.transaction_failed == 0:
+            loop.transaction_failed = error
+        post_values(loop, EVENT_BATCH_FAILED, b.node_id, error, b.last_error, 0)
     decide_batch(loop.a, b, OUTCOME_FAILED)
 
 
@@ -309,7 +350,7 @@ cdef void attempt_failed(kp_loop* loop, kp_batch* b, int32_t error, int64_t now_
     """An attempt to write a batch ended with `error`; it is in flight no more. Retry it, split it, or fail it."""
     cdef kp_partition* p = b.partition
     cdef int flags
-    if error == CODE_MESSAGE_TOO_LARGE and b.count > 1:
+    if (error == CODE_MESSAGE_TOO_LARGE or error == CODE_RECORD_LIST_TOO_LARGE) and b.count > 1:
         loop.batches_split += 1
         b.last_error = error
         b.stage = STAGE_SPLIT
@@ -317,7 +358,12 @@ cdef void attempt_failed(kp_loop* loop, kp_batch* b, int32_t error, int64_t now_
         post_split(loop, b)
         return
     if loop.idempotent and b.producer_id >= 0:
-        if error == CODE_OUT_OF_ORDER_SEQUENCE or error == CODE_UNKNOWN_PRODUCER_ID:
+        if loop.transactional:
+            if error == CODE_OUT_OF_ORDER_SEQUENCE and not p.unresolved and not is_first_undecided(p, b):
+                batch_again(loop, b, error, now_us, 0)
+                return
+            # Otherwise the transaction has lost a batch: it fails, and the transaction must be aborted.
+        elif error == CODE_OUT_OF_ORDER_SEQUENCE or error == CODE_UNKNOWN_PRODUCER_ID:
             # Not written, and the broker expects something else. A batch behind one that is retried or was given up
             # only has to wait for its turn; if it is the first, the broker lost what came before it.
             if error == CODE_UNKNOWN_PRODUCER_ID or is_first_undecided(p, b):

@@ -60,6 +60,7 @@ cdef enum:
     ERROR_REQUEST_TIMED_OUT = -1012    # no answer within request.timeout.ms
     ERROR_WAIT_TIMED_OUT = -1013       # DeliveryFuture.get(timeout): the record is still on its way
     ERROR_BUFFER_EXHAUSTED = -1014     # no memory within max.block.ms
+    ERROR_TRANSACTION_ABORTED = -1015  # dropped because its transaction is aborted
 
 # Bits of an error's classification, as in kprod.errors.error_flags().
 cdef enum:
@@ -182,6 +183,8 @@ cdef struct kp_partition:
     int64_t producer_id        # [io]
     int16_t producer_epoch     # [io]
     int32_t next_sequence      # [io]
+    int64_t added_in           # [io] number of the last transaction that the coordinator knows it is part of
+    int64_t add_asked          # [io] number of the last transaction that the control thread was asked to add it to
     int32_t splitting          # [io] batches that the control thread is cutting: nothing may pass them
     int32_t unresolved         # [io] a sent batch was given up: its sequence numbers may be a gap
 
@@ -193,7 +196,8 @@ cdef struct kp_topic:
     int32_t number             # [const] order of creation, for grouping in requests
     uint8_t id[16]             # [io] topic id, zero: unknown
     kp_partition** partitions  # [a] array that only grows; old arrays live as long as the topic
-    int32_t n_partitions       # [a]
+    int32_t n_partitions       # [a] partitions that the topic has
+    int32_t n_known            # structs in the array: as many as the topic ever had
     PyObject* owner            # [const] the Topic object (borrowed)
     # -- options, possibly per topic
     int64_t batch_size         # [const]

@@ -63,6 +63,9 @@ class Node:
         self.state = State.IDLE
         self.generation = -1
         self.versions: Mapping[int, tuple[int, int]] = {}
+        self.features: Mapping[str, int] = {}
+        """Finalized feature levels of the cluster, as this broker knows them (KIP-584)."""
+        self.features_epoch = -1
         self.failures = 0
         """Attempts and connections that failed since the last one that became ready."""
         self.attempts = 0
@@ -172,6 +175,8 @@ class Node:
         if error:
             raise ProtocolError(f"ApiVersions was answered with error code {error}")
         self.versions = ranges
+        self.features = {row["name"]: row["max_version_level"] for row in body["finalized_features"]}
+        self.features_epoch = body["finalized_features_epoch"]
         return None
 
     def version_of(self, api: Api, at_most: int | None = None) -> int | None:

@@ -374,13 +374,13 @@ def _phase_lines(phase: _Phase) -> list[tuple[str, str]]:
     return [
         (
             "records",
-            f"{figures.count(phase.records)} ({figures.size(phase.bytes)} of keys and values) acknowledged in "
-            f"{figures.duration(phase.seconds)}",
+            f"{figures.count(phase.records)} ({figures.size(phase.bytes)} of keys and values) "
+            f"acknowledged in {figures.duration(phase.seconds)}",
         ),
         (
             "throughput",
-            f"{phase.records_per_second:,.0f} records/s, {figures.size(phase.bytes / max(phase.seconds, 1e-9))}/s, "
-            "with a callback for each record",
+            f"{phase.records_per_second:,.0f} records/s, "
+            f"{figures.size(phase.bytes / max(phase.seconds, 1e-9))}/s, with a callback for each record",
         ),
         ("CPU", f"{phase.cpu_us_per_record:.2f} us per record, all threads of this process"),
         (

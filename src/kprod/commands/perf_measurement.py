@@ -78,7 +78,7 @@ class Result:
     Attributes:
         acked: records acknowledged.
         failed: records that failed.
-        errors: texts of errors with how often each came, most frequent first; of timed records.
+        errors: for each kind of error its first text and how often it came, most frequent first.
         bytes: of keys and values of acknowledged records, on average.
         seconds: from the first send() to the last acknowledgement.
         cpu_seconds: CPU time of this process in that time, all threads, user and system.
@@ -182,7 +182,9 @@ class Measurement:
         self._on_window = on_window
         self._warmed_up = 0
         self._refused = 0
+        # Errors of a kind, with the text of the first one.
         self._errors: Counter[str] = Counter()
+        self._error_texts: dict[str, str] = {}
         self._latencies = array("d")
         # Elapsed seconds, acknowledged records and timed records at the end of each point.
         self._marks: list[tuple[float, int, int]] = [(0.0, 0, 0)]
@@ -229,7 +231,9 @@ class Measurement:
         return Result(
             acked=acked,
             failed=failed - failed_before + self._refused,
-            errors=self._errors.most_common(_MOST_ERRORS),
+            errors=[
+                (self._error_texts[kind], count) for kind, count in self._errors.most_common(_MOST_ERRORS)
+            ],
             bytes=acked * self._mean_bytes,
             seconds=seconds,
             cpu_seconds=cpu,
@@ -273,17 +277,23 @@ class Measurement:
                 send(topic, value, key, None, None, None, on_delivery)
             except KafkaError as error:
                 self._refused += 1
-                self._errors[_kind(error)] += 1
+                self._count_error(error)
 
     def _timed(self, error: Exception | None, metadata: Any) -> None:
         if error is None:
             self._latencies.append(metadata.latency_ms)
         else:
-            self._errors[_kind(error)] += 1
+            self._count_error(error)
 
     def _untimed(self, error: Exception | None, metadata: Any) -> None:
         if error is not None:
-            self._errors[_kind(error)] += 1
+            self._count_error(error)
+
+    def _count_error(self, error: Exception) -> None:
+        # By the message without its numbers, which differ each time.
+        kind = re.sub(r"\d+", "N", str(error))
+        self._errors[kind] += 1
+        self._error_texts.setdefault(kind, str(error))
 
     def _counts(self) -> tuple[int, int]:
         """Records acknowledged and failed so far."""
@@ -332,9 +342,3 @@ class Measurement:
 
 def _ignore(error: Exception | None, metadata: Any) -> None:
     pass
-
-
-def _kind(error: Exception) -> str:
-    """What errors are counted by: the class and the message without its numbers, which differ each time."""
-    message = re.sub(r"\d+", "N", str(error.args[0])) if error.args else ""
-    return f"{type(error).__name__}: {message}" if message else type(error).__name__
