@@ -45,7 +45,7 @@ def cluster(make_cluster: MakeCluster) -> MockCluster:
 
 @pytest.fixture
 def make_producer(request: pytest.FixtureRequest, make_cluster: MakeCluster) -> Iterator[MakeProducer]:
-    """Makes producers for the fixture ``cluster``, or for the cluster given first; they are closed at the end.
+    """Makes producers for the fixture ``cluster``, or for one given first; they are closed at the end.
 
     Pauses are short by default, so that retries take no time. Clusters outlive producers: hence make_cluster.
     """

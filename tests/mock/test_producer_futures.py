@@ -8,6 +8,7 @@ import logging
 import pickle
 import threading
 import time
+from functools import partial
 from typing import Any
 
 import pytest
@@ -265,7 +266,7 @@ def test_callbacks_of_a_partition_run_in_send_order(
     for i in range(600):
         producer.send(
             "three", b"%d" % i, partition=i % 3,
-            on_delivery=lambda error, metadata, i=i: seen[metadata.partition].append(i),
+            on_delivery=partial(lambda i, error, metadata: seen[metadata.partition].append(i), i),
         )  # fmt: skip
     producer.flush()
     assert seen == {p: list(range(p, 600, 3)) for p in range(3)}
