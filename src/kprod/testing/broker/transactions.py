@@ -39,6 +39,8 @@ class Transaction:
     partitions: set[tuple[str, int]] = field(default_factory=set)
     groups: set[str] = field(default_factory=set)
     last_producer_id: int = -1
+    last_epoch: int = -1
+    """The epoch before, when its owner was not fenced by the bump: it may ask again, and go on (KIP-360)."""
     timer: Timer | None = None
 
 
@@ -79,14 +81,16 @@ class TransactionCoordinator:
         if producer_id >= 0:
             if producer_id not in (transaction.producer_id, transaction.last_producer_id):
                 return PRODUCER_FENCED, -1, -1
-            is_retry = producer_id == transaction.last_producer_id or epoch == transaction.epoch - 1
-            if is_retry and transaction.state == "Empty":
+            is_retry = producer_id == transaction.last_producer_id or epoch == transaction.last_epoch
+            if is_retry and transaction.state in ("Empty", "CompleteAbort"):
                 return 0, transaction.producer_id, transaction.epoch
             if epoch != transaction.epoch:
                 return PRODUCER_FENCED, -1, -1
         if transaction.state == "Ongoing":
             self._complete(transaction, commit=False, bump_epoch=True)
         self._bump(transaction)
+        # Who asks with its epoch goes on with the next one; who has none is another producer, and fences the last.
+        transaction.last_epoch = epoch if producer_id >= 0 else -1
         transaction.timeout_ms = timeout_ms
         transaction.state = "Empty"
         return 0, transaction.producer_id, transaction.epoch
@@ -117,7 +121,9 @@ class TransactionCoordinator:
 
     def _expire(self, transaction: Transaction) -> None:
         if transaction.state == "Ongoing":
+            before = transaction.epoch
             self._complete(transaction, commit=False, bump_epoch=True)
+            transaction.last_epoch = before
 
     def add_partitions(self, transactional_id: str, partitions: set[tuple[str, int]]) -> None:
         """Add partitions to the open transaction, or open one."""
