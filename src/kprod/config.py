@@ -460,7 +460,7 @@ class ProducerConfig:
         Flag(),
         False,
         """A record that fails for good stops the producer, so that no later record of its partition is
-        written without it. Needs idempotence. Not available in this version.""",
+        written without it. Needs idempotence.""",
         group=DELIVERY,
         importance="low",
         aliases=("enable_gapless_guarantee",),
@@ -612,7 +612,7 @@ class ProducerConfig:
     transactional_id: str | None = _option(
         OptionalOf(NonEmptyText()),
         None,
-        "Name under which transactions survive a restart. Not available in this version.",
+        "Name under which transactions survive a restart.",
         group=TRANSACTIONS,
         importance="low",
     )
@@ -1315,11 +1315,7 @@ def _check_transactions(resolved: Mapping[str, Any], explicit: frozenset[str]) -
             "transaction_timeout_ms contradicts transaction_two_phase_commit_enable=True: transactions of a "
             "two-phase commit never expire (KIP-939)."
         )
-    for name, what in (
-        ("transaction_two_phase_commit_enable", "two-phase commit is"),
-        ("gapless", "that is"),
-    ):
-        if resolved[name]:
-            raise KafkaConfigurationError(
-                f"{name}={resolved[name]!r}, but {what} not available in this version of kprod."
-            )
+    if resolved["transaction_two_phase_commit_enable"]:
+        raise KafkaConfigurationError(
+            "transaction_two_phase_commit_enable=True, but two-phase commit is not available in this version of kprod."
+        )

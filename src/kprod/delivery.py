@@ -22,6 +22,7 @@ REQUEST_TIMED_OUT = -1012
 WAIT_TIMED_OUT = -1013
 BUFFER_EXHAUSTED = -1014
 TRANSACTION_ABORTED = -1015
+GAP = -1016
 
 GATE_NO_TRANSACTION = 1
 GATE_CLOSED = 2
@@ -29,6 +30,10 @@ GATE_FATAL = 3
 GATE_FORKED = 4
 
 _LOCAL_NAMES = {
+    EXPIRED: "delivery_timeout_ms was over",
+    PURGED_QUEUE: "dropped by purge()",
+    PURGED_IN_FLIGHT: "dropped by purge()",
+    TOO_MANY_RETRIES: "the option retries allowed no more attempts",
     DISCONNECTED: "the connection was lost",
     BAD_RESPONSE: "the broker's answer could not be used",
     REQUEST_TIMED_OUT: "no answer within request_timeout_ms",

@@ -169,6 +169,7 @@ class Engine:
             retries=config.retries,
             max_frame=config.receive_message_max_bytes,
             idempotent=config.enable_idempotence,
+            gapless=config.gapless,
             error_flags=errors.error_flags(),
             seed=random.getrandbits(64),
         )
@@ -851,7 +852,7 @@ class Engine:
         elif kind == _PRODUCER_ID:
             self._producer_id_wanted = True
         elif kind == _FATAL:
-            self._on_core_fatal(errors.for_code(value1)(broker=self._describe_broker(node_id)))
+            self._on_core_fatal(self._core_error(value1, value2, node_id))
         elif kind == _ADD_PARTITION and self._transactions is not None:
             with self._changed:
                 self._transactions.add_partition(self._handles[value1].name, value2)
@@ -1160,6 +1161,16 @@ class Engine:
         self._producer_id_failures += 1
         self._producer_id_at = time.monotonic() + self._retry.pause(self._producer_id_failures)
         logger.info("%s: no producer id from broker %s: %s", self.config.client_id, node, reason or kind.__name__)
+
+    def _core_error(self, code: int, cause: int, node_id: int) -> KafkaError:
+        broker = self._describe_broker(node_id)
+        if code == delivery.GAP:
+            return errors.KafkaError(
+                f"a record was lost ({delivery.reason_text(cause)}), and with the option gapless nothing may be written "
+                "behind it; make a new producer to go on",
+                broker=broker,
+            )
+        return errors.for_code(code)(broker=broker)
 
     def _on_core_fatal(self, error: KafkaError) -> None:
         if self._transactions is None:

@@ -36,6 +36,7 @@ cdef struct kp_accumulator:
     int64_t sleeps_until_us    # [a] 0: the loop is awake
     intptr_t wake_fd           # written to wake the loop
     kp_broker** brokers        # [const] the loop's list, which only grows at its head
+    kp_broker nobody           # stands for the leader of partitions that have none; never usable
     # -- decided batches
     kp_mutex done_lock
     kp_cond done_cond

@@ -356,14 +356,14 @@ cdef inline void add_charge(kp_batch* b, int64_t size) noexcept nogil:
 
 
 cdef int crowds_out(kp_accumulator* a, kp_partition* p, int64_t size) noexcept nogil:
-    """Whether `size` more bytes for a leader that is away would leave too little for the others.
+    """Whether `size` more bytes for a leader that is away, or for no leader, would leave too little for the others.
 
     Leaders that are away may hold half of buffer.memory together, as long as any other is there.
     """
     cdef kp_broker* broker = <kp_broker*>kp_load_ptr(<void**>&p.broker)
-    cdef int64_t held = size
+    cdef int64_t held = size + kp_load64(&a.nobody.held)
     cdef int others = 0
-    if a.brokers == NULL or broker == NULL or kp_load32(&broker.usable):
+    if a.brokers == NULL or (broker != NULL and kp_load32(&broker.usable)):
         return 0
     broker = <kp_broker*>kp_load_ptr(<void**>a.brokers)
     while broker != NULL:
@@ -994,8 +994,9 @@ cdef int locked_open_batch(kp_accumulator* a, kp_partition* p, Batch batch, int6
     b.owner = <PyObject*>batch
     b.pins = 1
     b.held_by = <kp_broker*>kp_load_ptr(<void**>&p.broker)
-    if b.held_by != NULL:
-        kp_add64(&b.held_by.held, b.charged)
+    if b.held_by == NULL:
+        b.held_by = &a.nobody
+    kp_add64(&b.held_by.held, b.charged)
     b.partition = p
     b.created_us = now_us
     b.length = BATCH_OVERHEAD

@@ -60,6 +60,7 @@ cdef struct kp_loop:
     int32_t max_frame
     int32_t idempotent
     int32_t transactional
+    int32_t gapless            # a lost record ends the producer
     int32_t transaction_v2     # KIP-890: brokers add partitions by themselves
     int64_t transaction_number # counts transactions
     int32_t transaction_used   # a batch of this transaction was sent

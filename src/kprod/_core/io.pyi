@@ -26,6 +26,7 @@ class NetworkLoop:
         retries: int,
         max_frame: int,
         idempotent: bool,
+        gapless: bool,
         error_flags: bytes,
         seed: int,
     ) -> Self: ...

@@ -19,7 +19,7 @@ from libc.string cimport memcmp, memcpy, memmove, memset
 from kprod._core.compression import decompress
 
 from kprod._core.accumulator cimport (
-    Accumulator, GATE_FATAL, Topic, decide_batch, free_batch_data, kp_accumulator, locked_close_open, queue_compression,
+    Accumulator, GATE_CLOSED, GATE_FATAL, Topic, decide_batch, free_batch_data, kp_accumulator, locked_close_open, queue_compression,
     take_dirty, unpin_batch, wake_loop,
 )
 from kprod._core.buffer_pool cimport pool_alloc, pool_capacity_for, pool_force_charge
@@ -41,7 +41,7 @@ from kprod._core.produce cimport (
 )
 from kprod._core.record_batch cimport seal_batch, split_records
 from kprod._core.structs cimport (
-    BATCH_OVERHEAD, ERROR_BAD_RESPONSE, ERROR_CLOSED, ERROR_DISCONNECTED, ERROR_EXPIRED, ERROR_PURGED_IN_FLIGHT, ERROR_PURGED_QUEUE,
+    BATCH_OVERHEAD, ERROR_BAD_RESPONSE, ERROR_CLOSED, ERROR_DISCONNECTED, ERROR_EXPIRED, ERROR_GAP, ERROR_PURGED_IN_FLIGHT, ERROR_PURGED_QUEUE,
     ERROR_REQUEST_TIMED_OUT, ERROR_TOO_MANY_RETRIES, ERROR_TRANSACTION_ABORTED, FLAG_FATAL, FLAG_REFRESH, FLAG_RETRIABLE, OUTCOME_ACKED,
     OUTCOME_FAILED, OUTCOME_PENDING, OUTCOME_SPLIT, PERSISTED_NO, PERSISTED_POSSIBLY, PERSISTED_YES, STAGE_CLOSED,
     STAGE_COMPRESSING, STAGE_DONE, STAGE_IN_FLIGHT, STAGE_OPEN, STAGE_RETRY, STAGE_SPLIT, kp_batch, kp_broker,
@@ -242,7 +242,7 @@ cdef class NetworkLoop:
     def __cinit__(self, Accumulator accumulator, intptr_t wake_fd, *, client_id, transactional_id, int max_in_flight,
                   int64_t max_request_size, int request_timeout_ms, int delivery_timeout_ms, double retry_backoff_ms,
                   double retry_backoff_max_ms, double availability_timeout_ms, retries, int max_frame,
-                  bint idempotent, bytes error_flags, uint64_t seed):
+                  bint idempotent, bint gapless, bytes error_flags, uint64_t seed):
         memset(&self.loop, 0, sizeof(kp_loop))
         kp_mutex_init(&self.loop.lock)
         kp_mutex_init(&self.loop.event_lock)
@@ -273,6 +273,7 @@ cdef class NetworkLoop:
         self.loop.retries = min(retries, INT_MAX)
         self.loop.max_frame = max_frame
         self.loop.idempotent = idempotent
+        self.loop.gapless = gapless
         self.loop.transactional = transactional_id is not None
         self.loop.producer_id = -1
         self.loop.random = seed | 1

@@ -325,6 +325,10 @@ cdef void batch_failed(kp_loop* loop, kp_batch* b, int32_t error) noexcept nogil
     if b.producer_id >= 0:
         # Its sequence numbers may never be written: what follows would be out of order.
         b.partition.unresolved = 1
+    if loop.gapless and error != ERROR_CLOSED and kp_load32(&loop.a.gate) < GATE_CLOSED:
+        # Nothing may be written behind a record that is lost.
+        kp_store32(&loop.a.gate, GATE_FATAL)
+        post_values(loop, EVENT_FATAL, b.node_id, ERROR_GAP, error, 0)
     if loop.transactional and error != ERROR_TRANSACTION_ABORTED and error != ERROR_CLOSED:
         if loop.transaction_failed == 0:
             loop.transaction_failed = error

@@ -61,6 +61,7 @@ cdef enum:
     ERROR_WAIT_TIMED_OUT = -1013       # DeliveryFuture.get(timeout): the record is still on its way
     ERROR_BUFFER_EXHAUSTED = -1014     # no memory within max.block.ms
     ERROR_TRANSACTION_ABORTED = -1015  # dropped because its transaction is aborted
+    ERROR_GAP = -1016                  # the option gapless: a record is lost, so the producer ends
 
 # Bits of an error's classification, as in kprod.errors.error_flags().
 cdef enum:

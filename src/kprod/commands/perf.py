@@ -128,13 +128,15 @@ def run(args: argparse.Namespace) -> ExitStatus:
     """
     _check(args)
     plot = _load_plot(args.plot)
-    values = _values(args)
+    options, config = producer_options.gather(
+        args, files=[args.producer_config], assignments=args.producer_props
+    )
+    values = _values(args, config)
     pool = _with_keys(values, args)
     out = sys.stderr if args.json else sys.stdout
-    with _cluster(args, max(map(len, values))):
-        options, config = producer_options.gather(
-            args, files=[args.producer_config], assignments=args.producer_props
-        )
+    with _cluster(args, max(map(len, values))) as cluster:
+        if cluster is not None:
+            options["bootstrap_servers"] = cluster.bootstrap_servers
         producer, warnings = producer_options.connect(options)
         for text in warnings:
             sys.stderr.write(f"kprod: warning: {text}\n")
@@ -198,13 +200,17 @@ def _check(args: argparse.Namespace) -> None:
         raise CommandError("--mock starts its own cluster; leave out --bootstrap")
 
 
-def _values(args: argparse.Namespace) -> list[bytes]:
+def _values(args: argparse.Namespace, config: ProducerConfig) -> list[bytes]:
     rng = random.Random(args.seed)
     if args.payload_file is not None:
         values = _read_payloads(args.payload_file, args.payload_delimiter)
         rng.shuffle(values)
         return values
     size = args.record_size
+    if size > config.max_request_size:
+        raise CommandError(
+            f"--record-size {size} is more than a record may have: max.request.size is {config.max_request_size}"
+        )
     fitting = max(_FEWEST_IN_POOL, min(_MOST_IN_POOL, _POOL_BYTES // size))
     # Capital letters, as Java's tool sends them: random, but compressible to five eighths.
     letters = bytes(ord("A") + i % 26 for i in range(256))
@@ -235,10 +241,10 @@ def _with_keys(values: list[bytes], args: argparse.Namespace) -> list[tuple[byte
 
 
 @contextlib.contextmanager
-def _cluster(args: argparse.Namespace, largest: int) -> Iterator[None]:
-    """The embedded cluster of --mock; sets the bootstrap servers to it."""
+def _cluster(args: argparse.Namespace, largest: int) -> Iterator[MockCluster | None]:
+    """The embedded cluster of --mock; None without it."""
     if not args.mock:
-        yield
+        yield None
         return
     if args.num_records * largest > _MOCK_LIMIT_BYTES:
         raise CommandError(
@@ -247,8 +253,7 @@ def _cluster(args: argparse.Namespace, largest: int) -> Iterator[None]:
         )
     with MockCluster(_MOCK_BROKERS, process=True, strict=False) as cluster:
         cluster.create_topic(args.topic, partitions=_MOCK_PARTITIONS)
-        args.bootstrap = cluster.bootstrap_servers
-        yield
+        yield cluster
 
 
 # --- the report ---------------------------------------------------------------------------------------------
