@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import shutil
@@ -64,8 +65,8 @@ class KafkaDistribution:
 def ensure_distribution(version: str | None = None) -> KafkaDistribution:
     """Kafka's jars, fetched with Maven if they are not there yet.
 
-    ``version`` defaults to ``$KPROD_TEST_KAFKA_VERSION``, then to the pinned one. They are kept in
-    ``$KPROD_KAFKA_HOME/<version>``, or ``.kafka/<version>`` of the checkout.
+    ``version`` defaults to ``$KPROD_TEST_KAFKA_VERSION``, then to the pinned one. They are kept in a folder of
+    ``$KPROD_KAFKA_HOME``, or of ``.kafka`` in the checkout, named for the version and what the pom asks for.
 
     Raises:
         KafkaUnavailable: no Java, a Java that is too old, no Maven, or Maven could not fetch the jars.
@@ -76,8 +77,8 @@ def ensure_distribution(version: str | None = None) -> KafkaDistribution:
             f"KPROD_TEST_KAFKA_VERSION={version!r} is not a version of Apache Kafka like {DEFAULT_VERSION}"
         )
     java = _find_java()
-    home = Path(os.environ.get("KPROD_KAFKA_HOME") or _CHECKOUT / ".kafka") / version
-    libs = home / "libs"
+    wanted = hashlib.sha256(_POM.read_bytes()).hexdigest()[:8]
+    libs = Path(os.environ.get("KPROD_KAFKA_HOME") or _CHECKOUT / ".kafka") / f"{version}-{wanted}" / "libs"
     if not libs.is_dir():
         _fetch(version, libs)
     return KafkaDistribution(version, libs, java)

@@ -7,6 +7,7 @@ so when the starting *thread* ends, which is wrong for brokers restarted from a 
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import os
 import signal
@@ -14,8 +15,9 @@ import subprocess
 import sys
 import threading
 
-_lock = threading.Lock()  # guards _watcher and the writes to its pipe
+_lock = threading.Lock()  # guards _watcher, _ended and the writes to the pipe
 _watcher: subprocess.Popen[bytes] | None = None
+_ended = False
 
 
 def watch(process_group: int) -> None:
@@ -31,7 +33,10 @@ def unwatch(process_group: int) -> None:
 def _say(line: str) -> None:
     global _watcher
     with _lock:
+        if _ended:
+            return
         if _watcher is None:
+            atexit.register(_end)
             # A session of its own: a Ctrl-C in the terminal must not reach it before it has done its work.
             _watcher = subprocess.Popen(
                 [sys.executable, "-S", __file__],
@@ -42,6 +47,15 @@ def _say(line: str) -> None:
         assert _watcher.stdin is not None
         _watcher.stdin.write(line.encode())
         _watcher.stdin.flush()
+
+
+def _end() -> None:
+    global _ended
+    with _lock:
+        _ended = True
+        assert _watcher is not None and _watcher.stdin is not None
+        _watcher.stdin.close()
+        _watcher.wait()
 
 
 def _run() -> None:
