@@ -65,8 +65,8 @@ class KafkaDistribution:
 def ensure_distribution(version: str | None = None) -> KafkaDistribution:
     """Kafka's jars, fetched with Maven if they are not there yet.
 
-    ``version`` defaults to ``$KPROD_TEST_KAFKA_VERSION``, then to the pinned one. They are kept in a folder of
-    ``$KPROD_KAFKA_HOME``, or of ``.kafka`` in the checkout, named for the version and what the pom asks for.
+    ``version`` defaults to ``$KPROD_TEST_KAFKA_VERSION``, then to the pinned one. They are kept in a folder
+    of ``$KPROD_KAFKA_HOME``, or of ``.kafka`` in the checkout, named for the version and the pom's content.
 
     Raises:
         KafkaUnavailable: no Java, a Java that is too old, no Maven, or Maven could not fetch the jars.
