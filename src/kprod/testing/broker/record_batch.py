@@ -13,9 +13,8 @@ from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 import cramjam
-import lz4.frame
-import zstandard
 
+from kprod._core.compression import decompress as decompress_with_library
 from kprod._core.crc32c import crc32c
 
 HEADER_SIZE: Final = 61
@@ -29,6 +28,7 @@ CODECS: Final = ("none", "gzip", "snappy", "lz4", "zstd")
 
 _HEADER = struct.Struct(">qiibIhiqqqhii")
 _XERIAL_MAGIC = b"\x82SNAPPY\0"
+_LARGEST = 1 << 30  # bytes of lz4 or zstd data, decompressed
 _CODEC_MASK = 0x07
 _LOG_APPEND_TIME = 0x08
 _TRANSACTIONAL = 0x10
@@ -212,12 +212,11 @@ def decompress(codec: int, payload: bytes) -> bytes:
             return _decompress_snappy(payload)
         if codec == 3:
             _check_lz4_frame(payload)
-            return bytes(lz4.frame.decompress(payload))
-        if codec == 4:
-            return zstandard.ZstdDecompressor().decompressobj().decompress(payload)
+        if codec in (3, 4):
+            return decompress_with_library(codec, payload, _LARGEST)
     except InvalidBatch:
         raise
-    except (zlib.error, RuntimeError, ValueError, zstandard.ZstdError, cramjam.DecompressionError) as exc:
+    except (zlib.error, ValueError, cramjam.DecompressionError) as exc:
         raise InvalidBatch(f"{CODECS[codec]} data cannot be decompressed: {exc}") from None
     raise InvalidBatch(f"unknown compression codec {codec}")
 

@@ -1,0 +1,129 @@
+"""lz4: the package lz4 writes the frame that Java reads; cramjam's blocks are framed here.
+
+The frame (lz4_Frame_format.md, 1.6): magic number, FLG, BD, header checksum, then blocks, each a
+little-endian length (its highest bit: the block is not compressed) and the data, then a length of 0.
+"""
+
+cdef enum:
+    LZ4_BLOCK_64KIB = 4   # Java: BLOCKSIZE_64KB
+    LZ4_BLOCK = 65536
+    LZ4_HEADER_SIZE = 7
+    LZ4_FIRST_SLOW_LEVEL = 3  # liblz4: LZ4HC_CLEVEL_MIN is 2, frames take it from 3 on
+    LZ4_NOT_COMPRESSED = 0x80000000
+    FLG_VERSION = 0xC0
+    FLG_BLOCK_CHECKSUM = 0x10
+    FLG_CONTENT_SIZE = 0x08
+    FLG_CONTENT_CHECKSUM = 0x04
+    FLG_DICTIONARY_ID = 0x01
+
+# Version 1, independent blocks, no checksums, no content size; 64 KiB; the checksum of these two bytes.
+cdef bytes LZ4_HEADER = b"\x04\x22\x4d\x18\x60\x40\x82"
+
+
+cdef bytes compress_lz4(int level, object buffer):
+    cdef Py_buffer view
+    if chosen[LZ4] == LZ4_PACKAGE:
+        return lz4_frame.compress(buffer, compression_level=level, block_size=LZ4_BLOCK_64KIB,
+                                  block_linked=False, content_checksum=False, store_size=False)
+    if level >= LZ4_FIRST_SLOW_LEVEL:
+        # cramjam's blocks have no levels, its frames of independent blocks have. It keeps the GIL here.
+        stream = cramjam.lz4.Compressor(level, False, False)
+        stream.compress(bytes(buffer) if type(buffer) is not bytes else buffer)
+        return bytes(stream.finish())
+    PyObject_GetBuffer(buffer, &view, PyBUF_SIMPLE)
+    try:
+        return compress_lz4_blocks(<uint8_t*>view.buf, view.len)
+    finally:
+        PyBuffer_Release(&view)
+
+
+cdef bytes compress_lz4_blocks(uint8_t* source, Py_ssize_t left):
+    # Blocks are written where they belong; one of n bytes takes at most n + n/255 + 16 (LZ4_COMPRESSBOUND).
+    cdef Py_ssize_t blocks = (left + LZ4_BLOCK - 1) // LZ4_BLOCK
+    cdef Py_ssize_t bound = LZ4_HEADER_SIZE + blocks * (4 + 16) + left + left // 255 + 4
+    cdef bytes out = PyBytes_FromStringAndSize(NULL, bound)
+    cdef uint8_t* start = <uint8_t*>PyBytes_AS_STRING(out)
+    cdef uint8_t* p = start + LZ4_HEADER_SIZE
+    cdef Py_ssize_t n, written
+    memcpy(start, PyBytes_AS_STRING(LZ4_HEADER), LZ4_HEADER_SIZE)
+    while left > 0:
+        n = min(left, <Py_ssize_t>LZ4_BLOCK)
+        # Arguments: input, output, mode, acceleration, compression, store_size.
+        written = cramjam.lz4.compress_block_into(
+            PyMemoryView_FromMemory(<char*>source, n, PyBUF_READ),
+            PyMemoryView_FromMemory(<char*>p + 4, bound - (p + 4 - start), PyBUF_WRITE),
+            None, None, None, False)
+        if written < n:
+            store_le32(p, <uint32_t>written)
+        else:
+            memcpy(p + 4, source, n)
+            written = n
+            store_le32(p, <uint32_t>n | <uint32_t>LZ4_NOT_COMPRESSED)
+        p += 4 + written
+        source += n
+        left -= n
+    store_le32(p, 0)
+    return out[:p + 4 - start]
+
+
+def _decompress_lz4(view, max_size):
+    if chosen[LZ4] == LZ4_PACKAGE:
+        return decompress_members(
+            "lz4", view, max_size, lz4_frame.LZ4FrameDecompressor, (RuntimeError, EOFError))
+    cdef list parts = []
+    cdef Py_ssize_t end, most, size, room = max_size + 1
+    while True:
+        end, most = lz4_frame_extent(view)
+        out = bytearray(min(most, room))
+        try:
+            size = cramjam.lz4.decompress_into(view[:end], out)
+        except cramjam.DecompressionError as error:
+            # Rust's name for an output that is full.
+            if most > room and "whole buffer" in str(error):
+                raise too_large("lz4", max_size) from None
+            raise corrupt("lz4", error) from error
+        parts.append(out[:size])
+        room -= size
+        view = view[end:]
+        if room <= 0 or not view:
+            break
+    return b"".join(parts)
+
+
+cdef tuple lz4_frame_extent(object view):
+    """Where the frame at the start of *view* ends, and the most bytes that can come of it.
+
+    cramjam before 2.14 reads one frame, and says nothing of what follows it.
+    """
+    cdef Py_buffer buffer
+    cdef uint8_t flags
+    cdef uint32_t length
+    cdef Py_ssize_t most = 0, largest, p = LZ4_HEADER_SIZE
+    cdef const uint8_t* data
+    PyObject_GetBuffer(view, &buffer, PyBUF_SIMPLE)
+    try:
+        data = <const uint8_t*>buffer.buf
+        if buffer.len < LZ4_HEADER_SIZE:
+            raise corrupt("lz4", "cut off")
+        flags = data[4]
+        if load_le32(data) != <uint32_t>0x184D2204 or flags & FLG_VERSION != 0x40 or data[5] >> 4 < LZ4_BLOCK_64KIB:
+            raise corrupt("lz4", "not an LZ4 frame")
+        largest = <Py_ssize_t>1 << (8 + 2 * (data[5] >> 4 & 7))
+        p += (8 if flags & FLG_CONTENT_SIZE else 0) + (4 if flags & FLG_DICTIONARY_ID else 0)
+        while True:
+            if buffer.len - p < 4:
+                raise corrupt("lz4", "cut off")
+            length = load_le32(data + p)
+            p += 4
+            if length == 0:
+                break
+            p += (length & ~<uint32_t>LZ4_NOT_COMPRESSED) + (4 if flags & FLG_BLOCK_CHECKSUM else 0)
+            most += largest
+            if p > buffer.len:
+                raise corrupt("lz4", "cut off")
+        p += 4 if flags & FLG_CONTENT_CHECKSUM else 0
+        if p > buffer.len:
+            raise corrupt("lz4", "cut off")
+        return p, most
+    finally:
+        PyBuffer_Release(&buffer)
