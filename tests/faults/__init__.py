@@ -1,0 +1,1 @@
+"""Real brokers behind a proxy that breaks connections: what the guarantees of the producer are worth."""

@@ -1,0 +1,174 @@
+"""Brokers that are killed, stopped, or too few."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from tests.conftest import TopicFactory
+from tests.faults.cluster import FaultyCluster
+from tests.faults.proxy import Fault
+from tests.faults.stream import MakeProducer, Stream, meanwhile
+from tests.kafka.cluster import wait_until
+
+PREFERRED = [[1, 2, 3], [2, 3, 1], [3, 1, 2]]
+
+
+def _all_in_sync(brokers: FaultyCluster, topic: str, partitions: int) -> None:
+    wait_until(
+        lambda: all(len(brokers.in_sync(topic, number)) == 3 for number in range(partitions)),
+        "replicas in sync",
+        60,
+    )
+
+
+def test_leader_killed_and_restarted(
+    brokers: FaultyCluster, topic: TopicFactory, make_producer: MakeProducer
+) -> None:
+    stream = Stream(make_producer(), topic(assignment=PREFERRED, config={"min.insync.replicas": 2}), 3)
+    stream.send(3000)
+
+    def disturb() -> None:
+        brokers.kill(1)
+        wait_until(lambda: brokers.leader(stream.topic) not in (1, -1), "another leader")
+        brokers.start(1)
+        _all_in_sync(brokers, stream.topic, 3)
+        brokers.elect_preferred_leaders(stream.topic)
+
+    with meanwhile(disturb) as done:
+        stream.send_until(done, rate=5000)
+    stream.check(brokers)
+
+
+def test_leader_killed_while_responses_are_dropped(
+    brokers: FaultyCluster, topic: TopicFactory, make_producer: MakeProducer
+) -> None:
+    stream = Stream(
+        make_producer(linger_ms=0, batch_size=2000),
+        topic(assignment=PREFERRED, config={"min.insync.replicas": 2}),
+        3,
+    )
+    stream.send(3000)
+    brokers.network.inject(Fault.DROP_RESPONSE, times=1_000_000, probability=0.05)
+
+    def disturb() -> None:
+        for node in (1, 2):
+            brokers.kill(node)
+            wait_until(
+                lambda node=node: brokers.leader(stream.topic, node - 1) not in (node, -1), "another leader"
+            )
+            brokers.start(node)
+            _all_in_sync(brokers, stream.topic, 3)
+
+    with meanwhile(disturb) as done:
+        stream.send_until(done, rate=3000)
+    brokers.network.heal()
+    stream.check(brokers)
+
+
+@pytest.mark.slow
+def test_all_brokers_down_and_up(
+    brokers: FaultyCluster, topic: TopicFactory, make_producer: MakeProducer
+) -> None:
+    stream = Stream(
+        make_producer(max_block_ms=90_000), topic(assignment=PREFERRED, config={"min.insync.replicas": 2}), 3
+    )
+    stream.send(3000)
+
+    def disturb() -> None:
+        for node in brokers.nodes:
+            brokers.kill(node)
+        for node in brokers.nodes:
+            brokers.start(node, wait=False)
+        brokers.wait_ready()
+
+    with meanwhile(disturb) as done:
+        stream.send_until(done, rate=3000)
+    stream.check(brokers)
+
+
+@pytest.mark.parametrize("node", [1, 2])
+def test_leader_stopped_past_the_request_timeout(
+    brokers: FaultyCluster, topic: TopicFactory, make_producer: MakeProducer, node: int
+) -> None:
+    """Another broker takes over. The stopped one wakes up as the leader it was, with requests in its sockets."""
+    stream = Stream(
+        make_producer(request_timeout_ms=2000),
+        topic(assignment=PREFERRED, config={"min.insync.replicas": 2}),
+        3,
+    )
+    stream.send(3000)
+    assert stream.settle() == []
+
+    def disturb() -> None:
+        brokers.pause(node)
+        wait_until(lambda: brokers.leader(stream.topic, node - 1) not in (node, -1), "another leader")
+        decided = len(stream.sent)
+        wait_until(lambda: len(stream.sent) > decided and stream.sent[decided].future.is_done, "a record", 60)
+        brokers.resume(node)
+        brokers.wait_ready()
+        _all_in_sync(brokers, stream.topic, 3)
+
+    with meanwhile(disturb) as done:
+        stream.send_until(done, rate=3000)
+    stream.check(brokers)
+
+
+def test_leader_stopped_for_less_than_the_request_timeout(
+    brokers: FaultyCluster, topic: TopicFactory, make_producer: MakeProducer
+) -> None:
+    """A garbage collection: nothing is repeated, all is a bit late."""
+    producer = make_producer(request_timeout_ms=20_000)
+    stream = Stream(producer, topic(assignment=PREFERRED), 3)
+    stream.send(300)
+    assert stream.settle() == []
+    brokers.pause(1)
+    began = time.monotonic()
+    stream.send(3000)
+    wait_until(lambda: time.monotonic() - began > 1.5, "1.5 s", 10)
+    brokers.resume(1)
+    stream.check(brokers)
+    assert producer.metrics()["producer-metrics"]["record-retry-total"] == 0
+
+
+def test_too_few_replicas_then_enough(
+    brokers: FaultyCluster, topic: TopicFactory, make_producer: MakeProducer
+) -> None:
+    stream = Stream(make_producer(), topic(assignment=[[1, 2, 3]], config={"min.insync.replicas": 3}), 1)
+    stream.send(100)
+    assert stream.settle() == []
+    brokers.kill(3)
+    wait_until(lambda: brokers.in_sync(stream.topic) == {1, 2}, "node 3 to leave the in-sync replicas")
+    waiting = len(stream.sent)
+    stream.send(5000)
+    retried = lambda: stream.producer.metrics()["producer-metrics"]["record-retry-total"] > 0  # noqa: E731
+    wait_until(retried, "records sent again")
+    assert not any(sent.future.is_done for sent in stream.sent[waiting:])
+    brokers.start(3)
+    stream.send(100)
+    stream.check(brokers)
+
+
+def test_too_few_replicas_until_records_expire(
+    brokers: FaultyCluster, topic: TopicFactory, make_producer: MakeProducer
+) -> None:
+    """NOT_ENOUGH_REPLICAS says that nothing was written: so do the errors. Later records are not held up."""
+    stream = Stream(
+        make_producer(request_timeout_ms=1000, delivery_timeout_ms=3000),
+        topic(assignment=[[1, 2, 3]], config={"min.insync.replicas": 3}),
+        1,
+    )
+    stream.send(100)
+    assert stream.settle() == []
+    brokers.kill(3)
+    wait_until(lambda: brokers.in_sync(stream.topic) == {1, 2}, "node 3 to leave the in-sync replicas")
+    stream.send(1000)
+    failed = stream.settle(timeout=10)
+    assert len(failed) == 1000
+    assert {sent.future.exception.persisted for sent in failed} == {"no"}
+    brokers.start(3)
+    wait_until(lambda: len(brokers.in_sync(stream.topic)) == 3, "node 3 in sync", 60)
+    stream.send(1000)
+    assert len(stream.settle()) == 1000
+    stream.check_acknowledged(brokers)
