@@ -23,6 +23,7 @@ WAIT_TIMED_OUT = -1013
 BUFFER_EXHAUSTED = -1014
 TRANSACTION_ABORTED = -1015
 GAP = -1016
+LEADERS_AWAY = -1017
 
 GATE_NO_TRANSACTION = 1
 GATE_CLOSED = 2
@@ -148,6 +149,12 @@ class DeliveryReporter:
             )
         if code == WAIT_TIMED_OUT:
             return errors.KafkaTimeoutError, f"the record is not decided yet; {sent}"
+        if code == LEADERS_AWAY:
+            return errors.BufferExhaustedError, (
+                f"records for leaders that are away hold half of buffer_memory ({self._buffer_memory} bytes), and stayed "
+                f"for {age_ms:.0f} ms, max_block_ms is {self._max_block_ms:g}; the other half is kept for the others; "
+                f"{self._describe_leader(topic, partition)}"
+            )
         if code == BUFFER_EXHAUSTED:
             return errors.BufferExhaustedError, (
                 f"buffer_memory ({self._buffer_memory} bytes) stayed full for {age_ms:.0f} ms, max_block_ms is "

@@ -72,7 +72,7 @@ cdef class Accumulator:
                     object headers, double max_block_s) except -1
     cdef int check_gate(self) except -1
     cdef int await_leader(self, Topic topic, int32_t partition, int64_t size, int64_t deadline) except -1
-    cdef Batch new_batch(self, Topic topic, int32_t partition, kp_record* r, int64_t deadline)
+    cdef Batch new_batch(self, Topic topic, int32_t partition, kp_record* r, int64_t deadline, int slots)
     cdef int reap(self) except -1
 
 

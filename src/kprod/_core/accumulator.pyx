@@ -33,7 +33,7 @@ from kprod._core.platform cimport (
 )
 from kprod._core.record_batch cimport kp_record, write_record
 from kprod._core.structs cimport (
-    BATCH_OVERHEAD, ERROR_BUFFER_EXHAUSTED, ERROR_CLOSED, OUTCOME_PENDING, STAGE_CLOSED, STAGE_COMPRESSING, STAGE_OPEN,
+    BATCH_OVERHEAD, ERROR_BUFFER_EXHAUSTED, ERROR_LEADERS_AWAY, ERROR_CLOSED, OUTCOME_PENDING, STAGE_CLOSED, STAGE_COMPRESSING, STAGE_OPEN,
     STAGE_SPLIT, kp_batch, kp_broker, kp_partition, kp_record_info, kp_topic,
 )
 from kprod._core.varint cimport varint_size
@@ -355,19 +355,24 @@ cdef inline void add_charge(kp_batch* b, int64_t size) noexcept nogil:
         kp_add64(&b.held_by.held, size)
 
 
+cdef inline int is_away(kp_broker* broker) noexcept nogil:
+    return not kp_load32(&broker.usable) or kp_load32(&broker.stalled)
+
+
 cdef int crowds_out(kp_accumulator* a, kp_partition* p, int64_t size) noexcept nogil:
     """Whether `size` more bytes for a leader that is away, or for no leader, would leave too little for the others.
 
-    Leaders that are away may hold half of buffer.memory together, as long as any other is there.
+    Leaders that are away (not connected, or taking nothing) may hold half of buffer.memory together, as long as any
+    other is there.
     """
     cdef kp_broker* broker = <kp_broker*>kp_load_ptr(<void**>&p.broker)
     cdef int64_t held = size + kp_load64(&a.nobody.held)
     cdef int others = 0
-    if a.brokers == NULL or (broker != NULL and kp_load32(&broker.usable)):
+    if a.brokers == NULL or (broker != NULL and not is_away(broker)):
         return 0
     broker = <kp_broker*>kp_load_ptr(<void**>a.brokers)
     while broker != NULL:
-        if not kp_load32(&broker.usable):
+        if is_away(broker):
             held += kp_load64(&broker.held)
         elif kp_load32(&broker.can_produce):
             others = 1
@@ -477,8 +482,9 @@ cdef int locked_object_slots(kp_accumulator* a, kp_batch* b, PyObject*** slots, 
     cdef PyObject** grown
     if capacity[0] >= b.info_capacity:
         return 1
-    extra = (b.info_capacity - capacity[0]) * <int64_t>sizeof(void*)
-    if not pool_try_charge(a.pool, extra):
+    # For its first record a batch was charged when it was made: it must never be closed empty.
+    extra = (b.info_capacity - capacity[0]) * <int64_t>sizeof(void*) if b.count > 0 else 0
+    if extra and not pool_try_charge(a.pool, extra):
         return 0
     grown = <PyObject**>realloc(slots[0], b.info_capacity * sizeof(void*))
     if grown == NULL:
@@ -676,7 +682,7 @@ cdef class Accumulator:
             if spare is None:
                 if deadline < 0:
                     deadline = now_us + <int64_t>(max_block_s * 1e6)
-                spare = self.new_batch(topic, chosen, r, deadline)
+                spare = self.new_batch(topic, chosen, r, deadline, (callback != NULL) + (kept_headers != NULL))
                 now_us = kp_monotonic_us()
         if spare is not None:
             # The record found room in a batch that another thread opened meanwhile.
@@ -703,7 +709,7 @@ cdef class Accumulator:
             left = deadline - kp_monotonic_us()
             if left <= 0:
                 raise self.reporter.delivery_error(
-                    ERROR_BUFFER_EXHAUSTED, None, topic.name, partition, p.leader_id, "no", 0,
+                    ERROR_LEADERS_AWAY, None, topic.name, partition, p.leader_id, "no", 0,
                     (kp_monotonic_us() - started) / 1000.0, 0, 1)
             with nogil:
                 kp_mutex_lock(&a.lock)
@@ -714,13 +720,16 @@ cdef class Accumulator:
             PyErr_CheckSignals()
         return 0
 
-    cdef Batch new_batch(self, Topic topic, int32_t partition, kp_record* r, int64_t deadline):
-        """A batch with memory for `r` and, by the partition's last batch, for those that may follow it."""
+    cdef Batch new_batch(self, Topic topic, int32_t partition, kp_record* r, int64_t deadline, int slots):
+        """A batch with memory for `r` and, by the partition's last batch, for those that may follow it.
+
+        `slots` is how many references (callback, headers) are kept per record.
+        """
         cdef kp_accumulator* a = &self.a
         cdef kp_partition* p = topic.partition(partition)
         cdef int64_t need = BATCH_OVERHEAD + r.fixed_size + 20
         cdef int64_t capacity, charge, left, waited_from
-        cdef int64_t description = FIRST_INFO * <int64_t>sizeof(kp_record_info)
+        cdef int64_t description = FIRST_INFO * <int64_t>(sizeof(kp_record_info) + slots * sizeof(void*))
         cdef int charged, state
         cdef kp_pool_waiter waiter
         cdef Batch batch

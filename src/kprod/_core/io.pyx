@@ -53,6 +53,7 @@ cdef enum:
     READ_FIRST = 65536         # bytes of a connection's first receive buffer
     READ_MIN = 4096            # free bytes a receive is worth trying with
     READ_KEEP = 1048576        # a larger buffer is given back once it is empty
+    STALLED_US = 1000000       # a broker that took or answered nothing for so long may hold half of buffer.memory
 
 # Kafka's error codes that are treated apart.
 cdef enum:
@@ -106,13 +107,26 @@ cdef void look_at_lingering(kp_loop* loop, int64_t now_us) noexcept nogil:
             i += 1              # it keeps its timer: a retry's back-off
 
 
-cdef void check_availability(kp_loop* loop, kp_broker* broker, int64_t now_us) noexcept nogil:
-    """KIP-794: keep records without a key away from a broker that takes nothing for too long."""
-    if loop.availability_timeout_us <= 0 or broker.state != CONNECTION_UP:
-        return
-    kp_store32(&broker.usable, not (
-        broker.n_ready > 0 and broker.ready_since_us > 0
-        and now_us - broker.ready_since_us > loop.availability_timeout_us))
+cdef int64_t check_availability(kp_loop* loop, kp_broker* broker, int64_t now_us) noexcept nogil:
+    """Note whether a broker takes what is there for it. Returns when to look again."""
+    cdef int64_t since_us = INT64_MAX
+    cdef int64_t next_us = INT64_MAX
+    if broker.n_ready > 0 and broker.ready_since_us > 0:
+        since_us = broker.ready_since_us
+    if loop.availability_timeout_us > 0 and broker.state == CONNECTION_UP:
+        # KIP-794: records without a key stay away from a broker that takes nothing.
+        kp_store32(&broker.usable, since_us == INT64_MAX or now_us - since_us <= loop.availability_timeout_us)
+        if since_us != INT64_MAX and broker.usable:
+            next_us = since_us + loop.availability_timeout_us + 1
+    if broker.wait_head != NULL and broker.wait_head.queued_us < since_us:
+        since_us = broker.wait_head.queued_us
+    if since_us == INT64_MAX:
+        kp_store32(&broker.stalled, 0)
+        return next_us
+    kp_store32(&broker.stalled, now_us - since_us >= STALLED_US)
+    if not broker.stalled and since_us + STALLED_US < next_us:
+        next_us = since_us + STALLED_US
+    return next_us
 
 
 cdef int64_t take_turn(kp_loop* loop) noexcept nogil:
@@ -141,7 +155,9 @@ cdef int64_t take_turn(kp_loop* loop) noexcept nogil:
             next_us = at_us
         if broker.throttled_until_us > now_us and broker.throttled_until_us < next_us:
             next_us = broker.throttled_until_us
-        check_availability(loop, broker, now_us)
+        at_us = check_availability(loop, broker, now_us)
+        if at_us < next_us:
+            next_us = at_us
         broker = broker.next
     if loop.heap_size > 0 and loop.heap[0].timer_at_us < next_us:
         next_us = loop.heap[0].timer_at_us
@@ -527,6 +543,7 @@ cdef class NetworkLoop:
         cdef kp_loop* loop = &self.loop
         cdef kp_partition* p
         cdef kp_broker* broker
+        cdef kp_batch* b
         cdef int32_t index, node_id, epoch
         cdef int64_t now_us = kp_monotonic_us()
         cdef int i
@@ -549,8 +566,10 @@ cdef class NetworkLoop:
                 kp_store_ptr(<void**>&p.broker, broker)
                 kp_store32(&p.leader_id, node_id)
                 p.leader_epoch = epoch
-                if p.retry_head != NULL and broker != NULL:
-                    p.retry_head.retry_at_us = now_us
+                b = p.retry_head if broker != NULL else NULL
+                while b != NULL:
+                    b.retry_at_us = now_us
+                    b = b.next
                 evaluate(loop, p, now_us)
         finally:
             kp_mutex_unlock(&loop.lock)

@@ -87,8 +87,10 @@ cdef void partition_answered(kp_loop* loop, kp_batch* b, kp_partition_response* 
         b.uncertain = 0 if loop.idempotent else b.was_uncertain
     keep_messages(b, r, frame, version)
     if r.leader_id >= 0 and r.leader_epoch > p.leader_epoch:
+        # Taken over by set_leaders(), which also ends the back-off.
         post_values(loop, EVENT_LEADER, r.leader_id, p.topic.number, p.index, r.leader_epoch)
-        at_once = 1
+    elif p.broker != NULL and p.leader_id != b.node_id:
+        at_once = 1             # another leader is known since it was sent
     attempt_failed(loop, b, r.error, now_us, at_once)
 
 

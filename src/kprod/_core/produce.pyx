@@ -14,7 +14,7 @@ from kprod._core.cursor cimport (
 )
 from kprod._core.endian cimport store_be16, store_be32
 from kprod._core.platform cimport kp_iov, kp_iov_set
-from kprod._core.structs cimport kp_batch, kp_partition, kp_request, kp_topic
+from kprod._core.structs cimport kp_batch, kp_request, kp_topic
 from kprod._core.varint cimport write_uvarint
 
 cdef enum:

@@ -61,6 +61,7 @@ cdef enum:
     ERROR_WAIT_TIMED_OUT = -1013       # DeliveryFuture.get(timeout): the record is still on its way
     ERROR_BUFFER_EXHAUSTED = -1014     # no memory within max.block.ms
     ERROR_TRANSACTION_ABORTED = -1015  # dropped because its transaction is aborted
+    ERROR_LEADERS_AWAY = -1017         # half of the buffer waits for leaders that are away
     ERROR_GAP = -1016                  # the option gapless: a record is lost, so the producer ends
 
 # Bits of an error's classification, as in kprod.errors.error_flags().
@@ -271,6 +272,7 @@ cdef struct kp_broker:
     int32_t wanted             # data is ready for it but there is no connection; told the control thread
     int32_t near               # [a] in client.rack (KIP-1123)
     int64_t held               # [a] bytes of buffer.memory in batches of its partitions
+    int32_t stalled            # [a] data was ready for it for long, and it took none
     int32_t usable             # [a] records without a key may go to its partitions
     int64_t last_used_us
     int32_t next_correlation_id
