@@ -1,14 +1,15 @@
 """The transactional producer's side of the transaction protocol, as a state machine without input or output.
 
 The application's calls come in as methods and give an :class:`Operation` to wait for. The engine asks
-:meth:`TransactionManager.next_request` what to send, sends it, and brings back the answer; what the rest of the
-producer has to do comes out of :attr:`TransactionManager.effects`. At most one transactional request is under way at
-a time. Times are seconds of a monotonic clock.
+:meth:`TransactionManager.next_request` what to send, sends it, and brings back the answer; what the rest of
+the producer has to do comes out of :attr:`TransactionManager.effects`. At most one transactional request is
+under way at a time. Times are seconds of a monotonic clock.
 
-How an error is treated follows the Java client's TransactionManager, with one difference: when the coordinator says,
-at the end of a transaction, that the epoch is old or the state wrong, that may be another producer with the same
-transactional id (fencing, fatal) or the coordinator's own abort after ``transaction.timeout.ms`` (not fatal). The
-manager asks by bumping the epoch (KIP-360, KIP-588): a coordinator that agrees has not fenced this producer.
+How an error is treated follows the Java client's TransactionManager, with one difference: when the
+coordinator says that the epoch is old, the producer id unknown or the state wrong, that may be another
+producer with the same transactional id (fencing, fatal), or the coordinator's own abort after
+``transaction.timeout.ms``, or an id that it has forgotten after long idleness (neither is fatal). The manager
+asks by bumping the epoch (KIP-360, KIP-588): a coordinator that agrees has not fenced this producer.
 """
 
 from __future__ import annotations
@@ -36,15 +37,23 @@ from kprod.transactions.states import State, may_follow
 
 # Kafka's error codes that are treated apart.
 _COORDINATOR_LOST: Final = frozenset({15, 16})  # COORDINATOR_NOT_AVAILABLE, NOT_COORDINATOR
-_CONCURRENT: Final = 51
-_INVALID_EPOCH: Final = 47
+_REQUEST_TIMED_OUT: Final = 7
 _INVALID_TXN_STATE: Final = 48
-_FENCED: Final = 90
-_UNKNOWN_PRODUCER_ID: Final = 59
+_CONCURRENT: Final = 51
+_INVALID_TRANSACTION_TIMEOUT: Final = 50
+_NOT_ATTEMPTED: Final = 55
+_FENCED: Final = frozenset({47, 90})  # INVALID_PRODUCER_EPOCH, PRODUCER_FENCED
+# And INVALID_TXN_STATE, INVALID_PRODUCER_ID_MAPPING, UNKNOWN_PRODUCER_ID.
+_PERHAPS_FENCED: Final = _FENCED | {_INVALID_TXN_STATE, 49, 59}
+_LEFT_GROUP: Final = frozenset({22, 25, 69, 113})
+"""ILLEGAL_GENERATION, UNKNOWN_MEMBER_ID, GROUP_ID_NOT_FOUND, STALE_MEMBER_EPOCH (KIP-447)."""
 _ABORTABLE: Final = 120
 
+_ADDING: Final = frozenset({ADD_PARTITIONS_TO_TXN.key, ADD_OFFSETS_TO_TXN.key, TXN_OFFSET_COMMIT.key})
+"""Requests that open the transaction at the coordinator."""
+
 FIRST_CONCURRENT_BACKOFF_S: Final = 0.02
-"""The pause after CONCURRENT_TRANSACTIONS to the first AddPartitionsToTxn: the last transaction is just ending."""
+"""The pause after CONCURRENT_TRANSACTIONS to the first AddPartitionsToTxn: the last one is just ending."""
 
 TRANSACTION_KEY: Final = 1
 GROUP_KEY: Final = 0
@@ -60,12 +69,14 @@ class Kind(enum.Enum):
 
 
 class Operation:
-    """One call of the application that takes requests. ``done`` and ``error`` change under the engine's lock."""
+    """One call of the application that takes requests. Its attributes change under the engine's lock."""
 
     def __init__(self, kind: Kind) -> None:
         self.kind = kind
         self.done = False
         self.error: KafkaError | None = None
+        self.abandoned = False
+        """The application stopped waiting for it, and will get its outcome from the same call made again."""
 
     def finish(self, error: KafkaError | None = None) -> None:
         """It is over, well or with an error."""
@@ -151,16 +162,19 @@ class TransactionManager:
         self._batches_sent = False
         self._sequence_lost = False
         self._recover = False
-        self._ended_by_coordinator = False
+        self._recover_reason: KafkaError | None = None
+        self._decided = False
+        self._perhaps_added = False
         self._new_partitions: dict[tuple[str, int], None] = {}
         self._partitions: set[tuple[str, int]] = set()
         self._offsets: collections.deque[GroupOffsets] = collections.deque()
         self._offsets_added = False
+        self._offsets_under_way: GroupOffsets | None = None
         self._under_way: Request | None = None
         self._failures = 0
         self._not_before = 0.0
 
-    # ------------------------------------------------------------------------------------- the application's calls
+    # -------------------------------------------------------------------------------- the application's calls
 
     def init(self) -> Operation:
         """Begin ``init_transactions()``, or go on with one that timed out.
@@ -183,7 +197,8 @@ class TransactionManager:
         """``begin_transaction()``.
 
         Raises:
-            IllegalStateError: not initialised, a transaction is open, or an operation timed out and must be repeated.
+            IllegalStateError: not initialised, a transaction is open, or an operation timed out and must be
+                repeated.
             KafkaError: the producer has ended.
         """
         self._check_alive("begin_transaction()")
@@ -193,7 +208,8 @@ class TransactionManager:
         self._go(State.IN_TRANSACTION)
         self.error = None
         self._batches_sent = False
-        self._ended_by_coordinator = False
+        self._decided = False
+        self._perhaps_added = False
         self._partitions.clear()
         self._new_partitions.clear()
         self._offsets_added = False
@@ -263,17 +279,35 @@ class TransactionManager:
         self._ready_to_end = True
         self._settle_end()
 
+    def _is_known(self) -> bool:
+        """Whether the coordinator may know of the transaction."""
+        return self._batches_sent or self._offsets_added or self._perhaps_added or bool(self._partitions)
+
+    def _only_perhaps_added(self) -> bool:
+        surely = self._batches_sent or self._offsets_added or bool(self._partitions)
+        return self._perhaps_added and not surely and not self._sequence_lost
+
     def _settle_end(self) -> None:
-        """End a transaction that the coordinator knows nothing of, or has ended itself."""
-        known = self._batches_sent or self._offsets_added or bool(self._partitions) or self._recover
-        if not known and not self._sequence_lost and self._under_way is None:
+        """End a transaction that is over at the coordinator already, or that it never heard of."""
+        if not self._ready_to_end or self._under_way is not None or self._recover:
+            return
+        if self.state is State.ABORTING:
+            over = self._decided or not (self._is_known() or self._sequence_lost)
+        else:
+            over = self.state is State.COMMITTING and (
+                self._decided or not (self._is_known() or self._sequence_lost or self._offsets)
+            )
+        if over:
             self._ended()
 
     # ------------------------------------------------------------------------------------- the core's signs
 
     def add_partition(self, topic: str, partition: int) -> None:
         """A batch for a partition that is not part of the transaction yet is ready."""
-        if self.state in (State.IN_TRANSACTION, State.COMMITTING) and (topic, partition) not in self._partitions:
+        if (
+            self.state in (State.IN_TRANSACTION, State.COMMITTING)
+            and (topic, partition) not in self._partitions
+        ):
             self._new_partitions[(topic, partition)] = None
 
     def batch_failed(self, code: int, error: KafkaError) -> None:
@@ -290,10 +324,16 @@ class TransactionManager:
         return self._not_before
 
     def next_request(self, now: float) -> Request | None:
-        """What to send now. The engine then calls :meth:`answered`, :meth:`unanswered` or :meth:`not_sent`."""
+        """What to send now.
+
+        The engine then calls :meth:`answered`, :meth:`unanswered`, :meth:`not_sent` or :meth:`unsupported`.
+        """
         if self._under_way is not None or now < self._not_before:
             return None
         self._under_way = self._wanted()
+        if self._under_way is not None and self._under_way.api in (ADD_OFFSETS_TO_TXN, TXN_OFFSET_COMMIT):
+            # It may be given up, and another take its place in the queue, before the answer comes.
+            self._offsets_under_way = self._offsets[0]
         return self._under_way
 
     def _wanted(self) -> Request | None:
@@ -301,9 +341,7 @@ class TransactionManager:
         if request is None or request.to is None or request.to in self.coordinators:
             return request
         key_type, key = request.to
-        return Request(
-            FIND_COORDINATOR, {"key": key, "key_type": key_type, "coordinator_keys": [key]}, None
-        )
+        return Request(FIND_COORDINATOR, {"key": key, "key_type": key_type, "coordinator_keys": [key]}, None)
 
     def _wanted_ignoring_coordinators(self) -> Request | None:
         ids: Body = {
@@ -325,7 +363,7 @@ class TransactionManager:
             if self._offsets:
                 return self._offsets_request(ids)
         if self.state in (State.COMMITTING, State.ABORTING) and self._ready_to_end:
-            if self._sequence_lost and not (self._batches_sent or self._offsets_added or self._partitions):
+            if self._sequence_lost and not self._is_known():
                 return self._init_request(self.producer_id, self.epoch)
             body = {**ids, "committed": self.state is State.COMMITTING}
             return Request(END_TXN, body, self._key, at_most=None if self.v2 else 4)
@@ -375,6 +413,7 @@ class TransactionManager:
         """There is no connection to send the request on yet."""
         self._under_way = None
         self._not_before = now + 0.02
+        self._settle_end()
 
     def unanswered(self, now: float) -> None:
         """The connection ended before the answer came: look the coordinator up again and repeat."""
@@ -382,13 +421,22 @@ class TransactionManager:
         self._under_way = None
         if request is not None and request.to is not None:
             self.coordinators.pop(request.to, None)
+            if request.api.key in _ADDING:
+                self._perhaps_added = True
         self._retry(now)
+        self._settle_end()
 
     def unsupported(self, request: Request, broker: str) -> None:
         """The broker does not know the request in a version that will do."""
         self._under_way = None
+        if self._recover and self._recover_reason is not None:
+            # Before Kafka 2.5 there is no way to find out who ended the transaction.
+            self._fatal(self._recover_reason)
+            return
         self._fatal(
-            errors.UnsupportedVersionError(f"the broker does not support {request.api.name} as needed", broker=broker)
+            errors.UnsupportedVersionError(
+                f"the broker does not support {request.api.name} as needed", broker=broker
+            )
         )
 
     def _retry(self, now: float, pause: float | None = None) -> None:
@@ -416,6 +464,7 @@ class TransactionManager:
         if self._failures == before:
             self._failures = 0
             self._not_before = 0.0
+        self._settle_end()
 
     def _lost_or_retriable(self, code: int, request: Request, now: float) -> bool:
         """Whether an error only means: again (and to which coordinator)."""
@@ -439,11 +488,20 @@ class TransactionManager:
         if code in _COORDINATOR_LOST or errors.for_code(code).retriable:
             self._retry(now)
             return
-        error = errors.for_code(code)(row.get("error_message") or "looking up the coordinator failed", broker=broker)
+        error = errors.for_code(code)(
+            row.get("error_message") or "looking up the coordinator failed", broker=broker
+        )
         if key[0] == GROUP_KEY:
             self._abortable(error)
+        elif self.state is State.INITIALIZING and isinstance(error, errors.AuthorizationError):
+            self._not_initialized(error)
         else:
             self._fatal(error)
+
+    def _not_initialized(self, error: KafkaError) -> None:
+        """init_transactions() failed, and may be called again once the reason is gone."""
+        self._go(State.UNINITIALIZED)
+        self._finish(error)
 
     def _on_producer_id(self, request: Request, body: Body, broker: str, now: float) -> None:
         code = body["error_code"]
@@ -451,9 +509,9 @@ class TransactionManager:
             self.producer_id, self.epoch = body["producer_id"], body["producer_epoch"]
             self._sequence_lost = False
             self.effects.append((Effect.PRODUCER_ID, (self.producer_id, self.epoch)))
+            # Nothing is open under a new epoch, so the other protocol version can begin here.
+            self.v2 = self.v2_offered
             if self.state is State.INITIALIZING:
-                # Kept for the producer's life: an upgrade of the cluster takes effect with the next producer.
-                self.v2 = self.v2_offered
                 self._go(State.READY)
                 self._finish()
             else:
@@ -462,20 +520,29 @@ class TransactionManager:
         if self._lost_or_retriable(code, request, now):
             return
         kind = errors.for_code(code)
-        if code in (_INVALID_EPOCH, _FENCED):
+        if code in _FENCED:
             self._fatal(self._fenced(broker))
-        elif self.state is State.INITIALIZING and issubclass(kind, errors.AuthorizationError):
-            # init_transactions() may be called again once the rights are there.
-            self._go(State.UNINITIALIZED)
-            self._finish(kind("init_transactions() was refused", broker=broker))
+        elif self.state is State.INITIALIZING and (
+            issubclass(kind, errors.AuthorizationError) or code == _ABORTABLE
+        ):
+            self._not_initialized(kind("init_transactions() was refused", broker=broker))
+        elif code == _INVALID_TRANSACTION_TIMEOUT:
+            self._fatal(
+                kind(
+                    f"transaction_timeout_ms ({self.timeout_ms}) is more than the broker allows "
+                    "(its transaction.max.timeout.ms)",
+                    broker=broker,
+                )
+            )
         else:
             self._fatal(kind("InitProducerId was refused", broker=broker))
 
     def _recovered(self) -> None:
         """The epoch was bumped, so this producer is not fenced, and whatever was open is aborted."""
         self._recover = False
-        self._ended_by_coordinator = True
-        if self.state is State.COMMITTING:
+        self._recover_reason = None
+        if self.state is State.COMMITTING and not self._decided:
+            self._decided = True
             self._abortable(
                 errors.TransactionAbortedError(
                     "the coordinator had aborted the transaction, probably after transaction_timeout_ms "
@@ -483,8 +550,7 @@ class TransactionManager:
                     persisted="no",
                 )
             )
-        elif self.state is State.ABORTING:
-            self._ended()
+        self._decided = True
 
     def _on_partitions_added(self, request: Request, body: Body, broker: str, now: float) -> None:
         refused: dict[int, list[tuple[str, int]]] = {}
@@ -498,53 +564,58 @@ class TransactionManager:
                     self.effects.append((Effect.PARTITION_ADDED, place))
                 else:
                     refused.setdefault(code, []).append(place)
-        for code, places in refused.items():
+        # All or nothing: what one partition is refused for is why the others were not attempted.
+        reasons = [code for code in refused if code != _NOT_ATTEMPTED] or list(refused)
+        for code in sorted(reasons, key=lambda code: errors.for_code(code).retriable):
             if code == _CONCURRENT and not self._partitions:
                 self._retry(now, FIRST_CONCURRENT_BACKOFF_S)
-                return
-            if self._lost_or_retriable(code, request, now):
-                return
-        for code, places in refused.items():
-            if code == 55 and len(refused) > 1:  # OPERATION_NOT_ATTEMPTED: because of another partition
-                continue
-            where = ", ".join(f"{topic}-{partition}" for topic, partition in places)
-            self._refused(code, f"adding {where} to the transaction was refused", broker)
+            elif not self._lost_or_retriable(code, request, now):
+                where = ", ".join(f"{topic}-{partition}" for topic, partition in refused[code])
+                self._refused(code, f"adding {where} to the transaction was refused", broker)
             return
 
     def _on_offsets_added(self, request: Request, body: Body, broker: str, now: float) -> None:
+        group = self._offsets_under_way
+        assert group is not None
         code = body["error_code"]
         if code == 0:
             self._offsets_added = True
-            self._offsets[0].added = True
+            group.added = True
         elif not self._lost_or_retriable(code, request, now):
-            group = self._offsets[0]
-            self._refused(code, f"adding offsets of group {group.group_id!r} to the transaction was refused", broker)
+            self._refused(
+                code, f"adding offsets of group {group.group_id!r} to the transaction was refused", broker
+            )
 
     def _on_offsets_committed(self, request: Request, body: Body, broker: str, now: float) -> None:
-        group = self._offsets[0]
+        group = self._offsets_under_way
+        assert group is not None
         if self.v2:
             self._offsets_added = True
+        refused: list[int] = []
         for topic in body["topics"]:
             for row in topic["partitions"]:
-                code = row["error_code"]
-                if code == 0:
-                    group.offsets.pop((topic["name"], row["partition_index"]), None)
-                    continue
-                if self._lost_or_retriable(code, request, now):
-                    # Only what is left is sent again.
-                    continue
-                if code in (22, 25, 69, 113):  # the consumer is not in the group any more (KIP-447)
-                    self._abortable(
-                        errors.CommitFailedError(
-                            f"the offsets of group {group.group_id!r} were refused with "
-                            f"{errors.name_for_code(code)}: the group has given the partitions to another member"
-                        )
-                    )
+                if row["error_code"]:
+                    refused.append(row["error_code"])
                 else:
-                    self._refused(code, f"the offsets of group {group.group_id!r} were refused", broker)
+                    group.offsets.pop((topic["name"], row["partition_index"]), None)
+        if refused:
+            code = min(refused, key=lambda code: errors.for_code(code).retriable)
+            if code == _REQUEST_TIMED_OUT:
+                self.coordinators.pop((GROUP_KEY, group.group_id), None)
+            # Only what is left is sent again.
+            if self._lost_or_retriable(code, request, now):
                 return
-        if not group.offsets:
-            self._offsets.popleft()
+            if code in _LEFT_GROUP:
+                self._abortable(
+                    errors.CommitFailedError(
+                        f"the offsets of group {group.group_id!r} were refused with "
+                        f"{errors.name_for_code(code)}: the group has given the partitions to another member"
+                    )
+                )
+            else:
+                self._refused(code, f"the offsets of group {group.group_id!r} were refused", broker)
+        elif not group.offsets and group in self._offsets:
+            self._offsets.remove(group)
             group.operation.finish()
 
     def _on_end(self, request: Request, body: Body, broker: str, now: float) -> None:
@@ -554,31 +625,44 @@ class TransactionManager:
                 self.producer_id, self.epoch = body["producer_id"], body["producer_epoch"]
                 self._sequence_lost = False
                 self.effects.append((Effect.PRODUCER_ID, (self.producer_id, self.epoch)))
-            if self._sequence_lost:
-                # KIP-360: sequence numbers were lost on the way; a new epoch starts them at 0.
-                self._recover = True
-                return
-            self._ended()
+            self._decided = True  # settled in answered()
+            # KIP-360: where sequence numbers were lost they start at 0 under a new epoch. KIP-890: a new
+            # epoch separates transactions of version 1 from those of version 2.
+            self._recover = self._sequence_lost or (self.v2_offered and not self.v2)
+            if not self._recover:
+                # After a downgrade of the cluster.
+                self.v2 = self.v2 and self.v2_offered
             return
         if self._lost_or_retriable(code, request, now):
             return
-        if code in (_INVALID_EPOCH, _FENCED, _INVALID_TXN_STATE, _UNKNOWN_PRODUCER_ID):
+        if code == _INVALID_TXN_STATE and self.state is State.ABORTING and self._only_perhaps_added():
+            # The epoch is right, and nothing is open: what was to open it never arrived.
+            self._decided = True
+            return
+        if code in _PERHAPS_FENCED:
             # Fenced, or aborted by the coordinator after the timeout? Bumping the epoch tells.
             self._recover = True
+            self._recover_reason = (
+                self._fenced(broker)
+                if code in _FENCED
+                else errors.for_code(code)("ending the transaction was refused", broker=broker)
+            )
             return
         if code == _ABORTABLE and self.state is State.COMMITTING:
-            self._abortable(errors.for_code(code)("the coordinator wants the transaction aborted", broker=broker))
+            self._abortable(
+                errors.for_code(code)("the coordinator wants the transaction aborted", broker=broker)
+            )
             return
         self._fatal(errors.for_code(code)("ending the transaction was refused", broker=broker))
 
     def _refused(self, code: int, text: str, broker: str) -> None:
         """A request inside the transaction was refused for good."""
         kind = errors.for_code(code)
-        if code in (_INVALID_EPOCH, _FENCED, _INVALID_TXN_STATE, _UNKNOWN_PRODUCER_ID):
+        if code in _PERHAPS_FENCED:
             # To be settled at the abort, which finds out whether this producer is fenced.
             self._sequence_lost = True
             self._abortable(kind(text, broker=broker))
-        elif kind in (errors.TransactionalIdAuthorizationFailedError, errors.InvalidProducerIdMappingError):
+        elif kind is errors.TransactionalIdAuthorizationFailedError:
             self._fatal(kind(text, broker=broker))
         else:
             self._abortable(kind(text, broker=broker))
@@ -596,20 +680,32 @@ class TransactionManager:
         return self._pending
 
     def _continue(self, kind: Kind) -> Operation | None:
-        """The operation that timed out, if the same one is called again."""
+        """The operation that timed out, if the same one is called again; it may be over by now."""
         pending = self._pending
-        if pending is None or pending.done:
+        if pending is None:
             return None
         if pending.kind is kind:
+            pending.abandoned = False
+            if pending.done:
+                self._pending = None
             return pending
-        raise errors.IllegalStateError(
-            f"{pending.kind.value}() timed out and must be called again before {kind.value}()"
+        if pending.error is not None:
+            # The state it has led to says what can be done.
+            self._pending = None
+            return None
+        raise self._timed_out_before(f"{kind.value}()", pending)
+
+    def _timed_out_before(self, what: str, pending: Operation) -> KafkaError:
+        name = f"{pending.kind.value}()"
+        return errors.IllegalStateError(
+            f"{what} is not possible: {name} timed out and must be called again first"
         )
 
     def _finish(self, error: KafkaError | None = None) -> None:
         if self._pending is not None:
             self._pending.finish(error)
-            self._pending = None
+            if not self._pending.abandoned:
+                self._pending = None
         self._ready_to_end = False
 
     def _ended(self) -> None:
@@ -634,14 +730,17 @@ class TransactionManager:
     def _fatal(self, error: KafkaError) -> None:
         if self.state is State.FATAL_ERROR:
             return
+        committed = self.state is State.COMMITTING and self._decided
         self._go(State.FATAL_ERROR)
         self.error = error
         for group in self._offsets:
             group.operation.finish(error)
         self._offsets.clear()
         self._recover = False
+        self._recover_reason = None
         self.effects.append((Effect.FATAL, error))
-        self._finish(error)
+        # The transaction was committed before the producer ended.
+        self._finish(None if committed else error)
 
     def fatal(self, error: KafkaError) -> None:
         """The core met an error that ends the producer."""
@@ -651,17 +750,21 @@ class TransactionManager:
 
     def _fenced(self, broker: str) -> KafkaError:
         return errors.ProducerFencedError(
-            f"another producer with transactional_id {self.transactional_id!r} has taken over; close this one",
+            f"another producer with transactional_id {self.transactional_id!r} has taken over; close this",
             broker=broker,
         )
 
     def abortable(self, what: str) -> KafkaError:
         """The error for a call that is not possible because the transaction must be aborted."""
         cause = self.error
-        kind = type(cause) if isinstance(cause, (errors.CommitFailedError, errors.TransactionAbortedError)) else None
+        kind = (
+            type(cause)
+            if isinstance(cause, (errors.CommitFailedError, errors.TransactionAbortedError))
+            else None
+        )
         error = (kind or errors.TransactionAbortableError)(
-            f"{what} is not possible, the transaction must be aborted: call abort_transaction(), then begin again. "
-            f"Reason: {cause}"
+            f"{what} is not possible, the transaction must be aborted: call abort_transaction(), then begin "
+            f"again. Reason: {cause}"
         )
         error.__cause__ = cause
         return error
@@ -675,13 +778,13 @@ class TransactionManager:
         return self._wrong_state("send()", _ADVICE[self.state])
 
     def _wrong_state(self, what: str, advice: str) -> KafkaError:
-        return errors.IllegalStateError(f"{what} is not possible, the producer is {self.state.value}: {advice}")
+        return errors.IllegalStateError(
+            f"{what} is not possible, the producer is {self.state.value}: {advice}"
+        )
 
     def _check_nothing_pending(self, what: str) -> None:
-        if self._pending is not None and not self._pending.done:
-            raise errors.IllegalStateError(
-                f"{what} is not possible: {self._pending.kind.value}() timed out and must be called again first"
-            )
+        if self._pending is not None and self._pending.error is None:
+            raise self._timed_out_before(what, self._pending)
 
     def _check_alive(self, what: str) -> None:
         if self.state is State.FATAL_ERROR:
@@ -708,31 +811,45 @@ def group_metadata_fields(metadata: Any) -> tuple[str, int, str, str | None]:
     """(group id, generation, member id, instance id) of what an application has as group metadata.
 
     Args:
-        metadata: a group id; kafka-python's ConsumerGroupMetadata; any object or sequence with those fields;
-            confluent-kafka's opaque ConsumerGroupMetadata.
+        metadata: a group id; kafka-python's ConsumerGroupMetadata; any object or 4-tuple with those fields;
+            what confluent-kafka's ``consumer_group_metadata()`` returns.
 
     Raises:
         TypeError: it is none of them.
+        ValueError: the group id is empty, or there is none: the consumer has no ``group_id``.
     """
-    if isinstance(metadata, str):
-        if not metadata:
-            raise ValueError("group_metadata must not be an empty group id")
-        return metadata, -1, "", None
-    if hasattr(metadata, "group_id"):
-        return (
-            str(metadata.group_id),
-            int(getattr(metadata, "generation_id", -1)),
-            str(getattr(metadata, "member_id", "") or ""),
+    if isinstance(metadata, bytes):
+        fields = _confluent_fields(metadata)
+    elif isinstance(metadata, str):
+        fields = metadata, -1, "", None
+    elif hasattr(metadata, "group_id"):
+        fields = (
+            metadata.group_id,
+            getattr(metadata, "generation_id", -1),
+            getattr(metadata, "member_id", None) or "",
             getattr(metadata, "group_instance_id", None),
         )
-    if isinstance(metadata, Sequence) and not isinstance(metadata, bytes) and len(metadata) == 4:
-        group_id, generation, member_id, instance_id = metadata
-        return str(group_id), int(generation), str(member_id or ""), instance_id
-    if isinstance(metadata, bytes) and metadata.startswith(_CONFLUENT_PREFIX):
-        return _confluent_fields(metadata)
-    raise TypeError(
-        "group_metadata must be a group id (str) or the consumer's group metadata (consumer_group_metadata() of "
-        f"confluent-kafka, group_metadata() of kafka-python), got {type(metadata).__name__}"
+    elif isinstance(metadata, Sequence) and len(metadata) == 4:
+        fields = metadata[0], metadata[1], metadata[2] or "", metadata[3]
+    else:
+        raise _no_group_metadata(f"got {type(metadata).__name__}")
+    group_id, generation, member_id, instance_id = fields
+    if not group_id and isinstance(group_id, str | None):
+        raise ValueError(f"group_metadata must have a group id, got {group_id!r}")
+    if not (
+        isinstance(group_id, str)
+        and isinstance(generation, int)
+        and isinstance(member_id, str)
+        and isinstance(instance_id, str | None)
+    ):
+        raise _no_group_metadata(f"got {type(metadata).__name__} with {fields!r}")
+    return group_id, generation, member_id, instance_id
+
+
+def _no_group_metadata(got: str) -> TypeError:
+    return TypeError(
+        "group_metadata must be a group id (str) or the consumer's group metadata (group_metadata() of "
+        f"kafka-python, consumer_group_metadata() of confluent-kafka), {got}"
     )
 
 
@@ -742,14 +859,18 @@ _CONFLUENT_PREFIX: Final = b"CGMDv2:"
 def _confluent_fields(raw: bytes) -> tuple[str, int, str, str | None]:
     """The fields of librdkafka's serialised group metadata.
 
-    After the prefix: the generation as a 32-bit integer in the machine's byte order, group id and member id, each
-    ended by a NUL, one byte that is 1 when there is no instance id, and the instance id with a NUL.
+    After the prefix: the generation as a 32-bit integer in the machine's byte order, group id and member id,
+    each ended by a NUL, one byte that is 1 when there is no instance id, and the instance id with a NUL.
     """
     start = len(_CONFLUENT_PREFIX)
     try:
+        if not raw.startswith(_CONFLUENT_PREFIX):
+            raise ValueError("another prefix")
         generation = int.from_bytes(raw[start : start + 4], sys.byteorder, signed=True)
         group_id, member_id, rest = raw[start + 4 :].split(b"\0", 2)
         instance_id = None if rest[0] else rest[1 : rest.index(b"\0", 1)].decode()
+        return group_id.decode(), generation, member_id.decode(), instance_id
     except (ValueError, IndexError):
-        raise TypeError("group_metadata are not in the form that this version of confluent-kafka is known by") from None
-    return group_id.decode(), generation, member_id.decode(), instance_id
+        raise _no_group_metadata(
+            f"got bytes that confluent-kafka is not known to write: {raw[:60]!r}"
+        ) from None
