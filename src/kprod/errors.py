@@ -561,7 +561,7 @@ class InvalidTxnStateError(BrokerResponseError, code=48, name="INVALID_TXN_STATE
 
 
 class InvalidProducerIdMappingError(
-    BrokerResponseError, code=49, name="INVALID_PRODUCER_ID_MAPPING", fatal=True
+    BrokerResponseError, code=49, name="INVALID_PRODUCER_ID_MAPPING", abortable=True
 ):
     description = "The producer id is not the one assigned to this transactional id."
 

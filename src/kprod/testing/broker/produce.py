@@ -8,6 +8,7 @@ from kprod.protocol import Body
 from kprod.testing.broker.partition_log import INVALID_RECORD, AppendError
 from kprod.testing.broker.record_batch import InvalidBatch, read_header
 from kprod.testing.broker.request import CloseConnection, Request
+from kprod.testing.broker.transactions import INVALID_PRODUCER_EPOCH, PRODUCER_FENCED
 
 if TYPE_CHECKING:
     from kprod.testing.broker.cluster import ClusterState, Partition
@@ -161,6 +162,9 @@ def _check_transaction(cluster: ClusterState, request: Request, batch: bytes, pa
     if transactional_id is None:
         raise AppendError(INVALID_RECORD, "a transactional batch in a request without transactional id")
     error = transactions.check(transactional_id, header.producer_id, header.producer_epoch)
+    if error == PRODUCER_FENCED:
+        # Produce answers never have that code: partition leaders do not know who fenced whom.
+        error = INVALID_PRODUCER_EPOCH
     if error:
         raise AppendError(
             error, f"producer {header.producer_id} is not the current one of {transactional_id!r}"
