@@ -1,0 +1,93 @@
+"""Every example does what it says, on the mock cluster and on real Kafka."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from kprod.testing import MockCluster
+from tests.kafka.cluster import KafkaCluster
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+
+# What each one says and which topic it writes to, with the number of records it leaves there.
+PROGRAMS = {
+    "quickstart.py": ("greetings", 10, "offset 3"),
+    "json_serializer.py": ("orders", 100, "not sent: Object of type object is not JSON serializable"),
+    "callbacks.py": ("events", 50_001, "50000 written, 0 failed"),
+    "asyncio_await.py": ("measurements", 1000, "50 sensors, the last reading is at offset"),
+    "custom_partitioner.py": ("invoices", 1000, "1000 invoices on partitions [0, 1, "),
+    "error_handling.py": ("payments", 1, "what to do: keep it for a human"),
+}
+
+
+@pytest.fixture
+def mock() -> Iterator[MockCluster]:
+    with MockCluster(brokers=2) as cluster:
+        yield cluster
+
+
+def run(name: str, bootstrap_servers: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-W", "error", EXAMPLES / name],
+        env={**os.environ, "KAFKA_BOOTSTRAP_SERVERS": bootstrap_servers},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    return done.stdout
+
+
+def test_all_of_them_are_run() -> None:
+    transactions = {path.name for path in EXAMPLES.glob("*transaction*.py")}
+    others = {path.name for path in EXAMPLES.glob("*.py")} - transactions
+    assert others == {*PROGRAMS, "testing_with_mock.py"}
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_on_the_mock_cluster(name: str, mock: MockCluster) -> None:
+    topic, count, says = PROGRAMS[name]
+    mock.create_topic(topic, partitions=6)
+    assert says in run(name, mock.bootstrap_servers)
+    assert mock.count(topic) == mock.count() == count
+    assert mock.problems == []
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_on_real_kafka(name: str, kafka: KafkaCluster) -> None:
+    topic, _, says = PROGRAMS[name]
+    kafka.create_topic(topic, 6)
+    try:
+        assert says in run(name, kafka.bootstrap_servers)
+    finally:
+        kafka.delete_topic(topic)
+
+
+def test_large_customers_have_partitions_of_their_own(mock: MockCluster) -> None:
+    mock.create_topic("invoices", partitions=6)
+    run("custom_partitioner.py", mock.bootstrap_servers)
+    assert {record.key for record in mock.records("invoices", 0)} == {b"customer-1"}
+    assert {record.key for record in mock.records("invoices", 1)} == {b"customer-2"}
+
+
+def test_the_test_suite(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [
+            *(sys.executable, "-m", "pytest", "-q", "-p", "kprod.testing.plugin"),
+            *("--rootdir", str(tmp_path), "-c", os.devnull),
+            str(EXAMPLES / "testing_with_mock.py"),
+        ],
+        env={**os.environ, "PYTEST_ADDOPTS": "-p no:cacheprovider"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "4 passed" in done.stdout
