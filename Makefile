@@ -44,7 +44,7 @@ bench: $(STAMPS)/kprod $(STAMPS)/bench kafka
 lint: $(STAMPS)/kprod $(STAMPS)/test $(STAMPS)/bench $(STAMPS)/lint
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/cython-lint src
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/cython-lint src # runs pycodestyle from PATH
 	$(BIN)/mypy
 
 # Everything that tests need, without running them.

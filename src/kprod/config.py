@@ -1317,5 +1317,6 @@ def _check_transactions(resolved: Mapping[str, Any], explicit: frozenset[str]) -
         )
     if resolved["transaction_two_phase_commit_enable"]:
         raise KafkaConfigurationError(
-            "transaction_two_phase_commit_enable=True, but two-phase commit is not available in this version of kprod."
+            "transaction_two_phase_commit_enable=True, but two-phase commit is not available in this version "
+            "of kprod."
         )

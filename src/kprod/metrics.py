@@ -17,8 +17,8 @@ Counters = dict[str, Any]
 class Metrics:
     """Rates and averages over the last ``metrics_num_samples`` windows of ``metrics_sample_window_ms``.
 
-    Counting is the core's; here counters are only compared with those of earlier calls, so that metrics that nobody
-    asks for cost nothing.
+    Counting is the core's; here counters are only compared with those of earlier calls, so that metrics that
+    nobody asks for cost nothing.
     """
 
     def __init__(self, config: ProducerConfig) -> None:
@@ -93,7 +93,9 @@ class Metrics:
             "request-total": over_brokers("requests_sent"),
             "response-rate": since_over_brokers("responses_received") / span,
             "response-total": over_brokers("responses_received"),
-            "request-latency-avg": _ratio(since_over_brokers("latency_sum_us"), since_over_brokers("latency_count"))
+            "request-latency-avg": _ratio(
+                since_over_brokers("latency_sum_us"), since_over_brokers("latency_count")
+            )
             / 1000,
             "request-latency-max": max((b["latency_max_us"] for b in brokers), default=0) / 1000,
             "requests-in-flight": over_brokers("in_flight"),

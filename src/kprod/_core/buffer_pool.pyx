@@ -5,7 +5,7 @@ back are kept for reuse in power-of-two classes (and one class of exactly batch.
 limit and are given back to the C library when a charge needs the room. Threads that wait for memory are served in
 the order in which they came, whatever they ask for, so that a large record cannot starve.
 """
-from libc.stdint cimport int32_t, int64_t, uint8_t
+from libc.stdint cimport int64_t, uint8_t
 from libc.stdlib cimport calloc, free, malloc
 
 from kprod._core.platform cimport (
@@ -276,9 +276,9 @@ cdef class BufferPool:
     def cycle(self, int64_t capacity, int times=1):
         """Allocate and free a buffer of `capacity` bytes, `times` times."""
         cdef uint8_t* data
-        cdef int i
+        cdef int _
         with nogil:
-            for i in range(times):
+            for _ in range(times):
                 data = pool_alloc(self.pool, capacity)
                 pool_free(self.pool, data, capacity)
 

@@ -12,7 +12,7 @@ cimport cython
 from cpython.exc cimport PyErr_CheckSignals
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_DECREF, Py_INCREF, Py_XDECREF
-from libc.stdint cimport int32_t, int64_t, uint8_t, uintptr_t
+from libc.stdint cimport int32_t, int64_t, uintptr_t
 from libc.stdlib cimport free, realloc
 from libc.string cimport memset
 
@@ -22,7 +22,7 @@ from kprod._core.platform cimport (
 )
 from kprod._core.structs cimport (
     ERROR_SIBLING_RECORD, ERROR_WAIT_TIMED_OUT, OUTCOME_ACKED, OUTCOME_FAILED, OUTCOME_PENDING, OUTCOME_SPLIT,
-    kp_batch, kp_late_callback, kp_record_info,
+    kp_batch, kp_late_callback,
 )
 
 logger = logging.getLogger("kprod.delivery")

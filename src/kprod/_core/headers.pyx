@@ -12,7 +12,7 @@ from libc.string cimport memcpy
 
 from collections.abc import Mapping
 
-from kprod._core.varint cimport VARINT_MAX, varint_size, write_varint
+from kprod._core.varint cimport VARINT_MAX, write_varint
 
 
 cdef int make_room(kp_headers* h, int64_t need, int64_t* capacity) except -1:
@@ -51,7 +51,8 @@ cdef int append_header(object key, object value, kp_headers* h, int64_t* capacit
         data = PyBytes_AS_STRING(value)
         size = PyBytes_GET_SIZE(value)
     elif PyUnicode_Check(value):
-        raise TypeError(f"value of header {key!r} must be bytes or None, got str; encode it, e.g. value.encode('utf-8')")
+        raise TypeError(f"value of header {key!r} must be bytes or None, got str; "
+                        "encode it, e.g. value.encode('utf-8')")
     else:
         try:
             PyObject_GetBuffer(value, &view, PyBUF_SIMPLE)

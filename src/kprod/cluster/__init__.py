@@ -1,1 +1,1 @@
-"""What the producer knows of the cluster, and how a connection is set up. Nothing here does input or output."""
+"""What the producer knows of the cluster, and how connections are set up; without input or output."""

@@ -23,7 +23,7 @@ class Broker:
 
     # kafka-python's newer name of the same thing.
     @property
-    def nodeId(self) -> int:  # noqa: N802
+    def nodeId(self) -> int:
         """The node id."""
         return self.node_id
 
@@ -94,11 +94,13 @@ class ClusterSnapshot:
     def updated(self, body: Mapping[str, Any]) -> ClusterSnapshot:
         """This picture with a metadata response taken over.
 
-        Brokers are replaced. Of topics only those in the response change. A leader epoch older than the known
-        one is a stale answer and keeps the known leader, unless the topic was created anew (KIP-320, KIP-516).
+        Brokers are replaced. Of topics only those in the response change. A leader epoch older than the
+        known one is a stale answer and keeps the known leader, unless the topic was created anew (KIP-320,
+        KIP-516).
         """
         brokers = {
-            row["node_id"]: Broker(row["node_id"], row["host"], row["port"], row["rack"]) for row in body["brokers"]
+            row["node_id"]: Broker(row["node_id"], row["host"], row["port"], row["rack"])
+            for row in body["brokers"]
         }
         topics = dict(self.topic_by_name)
         for row in body["topics"]:
@@ -112,7 +114,9 @@ class ClusterSnapshot:
             # Partitions that were known stay: the error may pass, and records may be waiting for them.
             return replace(known or TopicMetadata(row["name"]), error=row["error_code"])
         topic_id = row["topic_id"] or ZERO_UUID
-        recreated = known is not None and ZERO_UUID not in (topic_id, known.topic_id) and topic_id != known.topic_id
+        recreated = (
+            known is not None and ZERO_UUID not in (topic_id, known.topic_id) and topic_id != known.topic_id
+        )
         leaders: dict[int, Leader] = {}
         if known is not None and not recreated:
             leaders.update(enumerate(known.leaders))
@@ -124,12 +128,15 @@ class ClusterSnapshot:
                 leaders[index] = leader
         count = max(leaders, default=-1) + 1
         return TopicMetadata(
-            row["name"], topic_id, row["error_code"], tuple(leaders.get(i, Leader()) for i in range(count)),
+            row["name"],
+            topic_id,
+            row["error_code"],
+            tuple(leaders.get(i, Leader()) for i in range(count)),
             row["is_internal"],
         )
 
     def with_leader(self, topic: str, partition: int, leader: Leader) -> ClusterSnapshot:
-        """This picture with a newer leader of one partition (KIP-951); the same picture if it is not newer."""
+        """This picture with a newer leader of one partition (KIP-951); the same one if it is not newer."""
         known = self.topic_by_name.get(topic)
         if (
             known is None
@@ -148,5 +155,6 @@ class ClusterSnapshot:
     def without_topics(self, names: set[str]) -> ClusterSnapshot:
         """This picture without some topics."""
         return replace(
-            self, topic_by_name={name: topic for name, topic in self.topic_by_name.items() if name not in names}
+            self,
+            topic_by_name={name: topic for name, topic in self.topic_by_name.items() if name not in names},
         )

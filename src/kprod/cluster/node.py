@@ -1,7 +1,7 @@
 """One broker address and the connection to it: when to connect, to which address, and what is agreed on it.
 
-A node does no input or output: the engine asks what to do and says what happened, with the time as an argument
-(seconds of a monotonic clock).
+A node does no input or output: the engine asks what to do and says what happened, with the time as an
+argument (seconds of a monotonic clock).
 """
 
 from __future__ import annotations
@@ -42,7 +42,8 @@ class Backoff:
         """The pause after so many failures in a row."""
         if failures <= 0:
             return 0.0
-        return min(self.base * 2.0 ** min(failures - 1, 30), max(self.limit, self.base)) * (0.8 + 0.4 * jitter())
+        pause = min(self.base * 2.0 ** min(failures - 1, 30), max(self.limit, self.base))
+        return pause * (0.8 + 0.4 * jitter())
 
 
 class Node:
@@ -110,7 +111,7 @@ class Node:
         return self._addresses.pop(0)
 
     def resolved(self, addresses: list[Address]) -> Address:
-        """The host name has these addresses; returns the first to connect to, the others are tried in turn."""
+        """The host name has these addresses; returns the first to connect to, the others come in turn."""
         self._addresses = list(addresses)
         self.state = State.CONNECTING
         return self._addresses.pop(0)

@@ -209,7 +209,8 @@ def _values(args: argparse.Namespace, config: ProducerConfig) -> list[bytes]:
     size = args.record_size
     if size > config.max_request_size:
         raise CommandError(
-            f"--record-size {size} is more than a record may have: max.request.size is {config.max_request_size}"
+            f"--record-size {size} is more than a record may have: max.request.size is "
+            f"{config.max_request_size}"
         )
     fitting = max(_FEWEST_IN_POOL, min(_MOST_IN_POOL, _POOL_BYTES // size))
     # Capital letters, as Java's tool sends them: random, but compressible to five eighths.

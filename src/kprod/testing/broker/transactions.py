@@ -89,7 +89,8 @@ class TransactionCoordinator:
         if transaction.state == "Ongoing":
             self._complete(transaction, commit=False, bump_epoch=True)
         self._bump(transaction)
-        # Who asks with its epoch goes on with the next one; who has none is another producer, and fences the last.
+        # Who asks with its epoch goes on with the next one; who has none is another producer, and fences the
+        # last.
         transaction.last_epoch = epoch if producer_id >= 0 else -1
         transaction.timeout_ms = timeout_ms
         transaction.state = "Empty"
