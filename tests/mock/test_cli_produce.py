@@ -204,6 +204,43 @@ def test_dry_run_connects_to_nothing(
     )
 
 
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize("rich", [False, True])
+def test_on_a_terminal(
+    rich: bool,
+    run: Callable[..., int],
+    cluster: MockCluster,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    if rich:
+        pytest.importorskip("rich")
+    else:
+        for name in [name for name in sys.modules if name.partition(".")[0] == "rich"] or ["rich"]:
+            monkeypatch.setitem(sys.modules, name, None)
+    path = tmp_path / "a.ndjson"
+    path.write_text("1\n{\n3\n")
+    shown = Terminal()
+    monkeypatch.setattr(sys, "stderr", shown)
+    monkeypatch.setenv("TERM", "xterm")
+    assert run("t", path) == ExitStatus.FAILED
+    assert f"{path}:2: not valid JSON" in shown.getvalue().replace("\n", "")
+    assert "100 %" in shown.getvalue()
+    assert "2 acknowledged  1 failed" in shown.getvalue()
+    assert "2 records acknowledged in topic t, 1 failed" in shown.getvalue().splitlines()[-1]
+    # From a pipe: nobody knows how much will come.
+    stdin = io.TextIOWrapper(io.BufferedReader(io.BytesIO(b"one\n")))
+    monkeypatch.setattr(sys, "stdin", stdin)
+    shown.truncate(0)
+    assert run("t") == ExitStatus.OK
+    assert "%" not in shown.getvalue()
+    assert "1 acknowledged" in shown.getvalue()
+
+
 def test_rate(run: Callable[..., int], cluster: MockCluster, tmp_path: Path) -> None:
     path = tmp_path / "a.txt"
     path.write_text("x\n" * 60)

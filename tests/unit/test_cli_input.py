@@ -164,6 +164,12 @@ def test_gzip_by_content(tmp_path: Path) -> None:
     assert 0 < source.bytes_read <= source.size
     assert sum(1 for _ in records) == 49_999
     assert source.bytes_read == source.size
+    given_up = Source(str(path), None)
+    records = given_up.read(InputOptions(), lambda line, text: pytest.fail(text))
+    next(records)
+    read_so_far = given_up.bytes_read
+    records.close()
+    assert given_up.bytes_read == read_so_far < source.size
     # The suffix is gone, the content is the same.
     assert len(read(write(tmp_path / "b.ndjson", path.read_bytes()))[0]) == 50_000
 

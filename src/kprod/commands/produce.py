@@ -147,6 +147,8 @@ def run(args: argparse.Namespace) -> ExitStatus:
         source.check(plan.options)
     if any(source.path == STDIN for source in sources) and sys.stdin.isatty():
         sys.stderr.write("kprod: records are read from the terminal, one per line; Ctrl-D ends\n")
+        # A bar would get in the way of who types.
+        args.progress = bool(args.progress)
     if args.dry_run:
         return _dry_run(args, plan, config)
     producer, warnings = producer_options.connect(options)

@@ -13,7 +13,7 @@ import os
 import re
 import sys
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, NamedTuple
@@ -109,6 +109,7 @@ class Source:
         self.format = format or _format_of(path)
         self._raw: IO[bytes] | None = None
         self._finished = False
+        self._position = 0
         self.size: int | None = None
         """Bytes on disk (compressed, if they are); None: not known."""
         if path == STDIN:
@@ -126,11 +127,12 @@ class Source:
         """How many of its bytes have been read."""
         if self._finished:
             return self.size or 0
-        raw = self._raw
-        try:
-            return raw.tell() if raw is not None and self.size is not None else 0
-        except (OSError, ValueError):  # closed at this moment
-            return self.size or 0
+        if self._raw is not None and self.size is not None:
+            try:
+                self._position = self._raw.tell()
+            except (OSError, ValueError):
+                pass  # closed in the meantime: as far as it was seen last
+        return self._position
 
     def check(self, options: InputOptions) -> None:
         """See before anything is sent whether a CSV file has the columns it needs.
@@ -154,7 +156,7 @@ class Source:
         if problems:
             raise CommandError(f"{self.name}: {problems[0]}")
 
-    def read(self, options: InputOptions, report: Report) -> Iterator[InputRecord]:
+    def read(self, options: InputOptions, report: Report) -> Generator[InputRecord, None, None]:
         """Its records.
 
         Args:

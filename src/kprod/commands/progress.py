@@ -141,15 +141,14 @@ class BarDisplay(Display):
         from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
         self._bar = Progress(
-            TextColumn("{task.percentage:>3.0f} %", style="bold"),
+            TextColumn("{task.fields[share]}", style="bold"),
             BarColumn(bar_width=30),
             TextColumn("{task.fields[figures]}", markup=False),
             TimeRemainingColumn(compact=True),
             console=Console(stderr=True, highlight=False),
             auto_refresh=False,
         )
-        first = standing()
-        self._task = self._bar.add_task("", total=first.total, figures=first.figures)
+        self._task = self._bar.add_task("", total=None, figures="", share="")
 
     def open(self) -> None:
         """Begin to show."""
@@ -162,7 +161,13 @@ class BarDisplay(Display):
 
     def show(self, standing: Standing) -> None:
         """Draw it anew."""
-        self._bar.update(self._task, completed=standing.done, total=standing.total, figures=standing.figures)
+        self._bar.update(
+            self._task,
+            completed=standing.done,
+            total=standing.total,
+            figures=standing.figures,
+            share=_share(standing),
+        )
         self._bar.refresh()
 
     def close(self) -> None:
@@ -190,6 +195,10 @@ def choose_display(standing: Callable[[], Standing], wanted: bool | None) -> Dis
 
 
 def _line(standing: Standing) -> str:
-    if not standing.total:
-        return standing.figures
-    return f"{min(100, standing.done * 100 // standing.total):3d} %  {standing.figures}"
+    share = _share(standing)
+    return f"{share}  {standing.figures}" if share else standing.figures
+
+
+def _share(standing: Standing) -> str:
+    """``" 42 %"``; nothing where nobody knows how much there is."""
+    return f"{min(100, standing.done * 100 // standing.total):3d} %" if standing.total else ""
