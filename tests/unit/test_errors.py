@@ -111,13 +111,13 @@ def test_every_entry_describes_itself() -> None:
 
 
 def test_producer_classification_is_the_java_producers() -> None:
+    """But for INVALID_PRODUCER_ID_MAPPING, fatal there: the coordinator gives a new id to who was not fenced."""
     fatal = {entry.name for entry in BROKER_ERRORS.values() if entry.fatal}
     assert fatal == {
         "CLUSTER_AUTHORIZATION_FAILED",
         "TRANSACTIONAL_ID_AUTHORIZATION_FAILED",
         "PRODUCER_FENCED",
         "UNSUPPORTED_VERSION",
-        "INVALID_PRODUCER_ID_MAPPING",
     }
     abortable = {code for code, entry in BROKER_ERRORS.items() if entry.abortable}
     assert {29, 43, 47, 48, 120} <= abortable
