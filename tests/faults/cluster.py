@@ -40,6 +40,9 @@ class FaultyCluster(KafkaCluster):
         """``host:port`` of every broker's proxy, comma-separated."""
         return ",".join(f"127.0.0.1:{self.network.port(node)}" for node in self.nodes)
 
+    def __enter__(self) -> FaultyCluster:
+        return self
+
     def kill(self, node: int = 1) -> None:
         """SIGKILL a broker; its proxy then refuses connections, as the host of a dead broker does."""
         self.network.note("SIGKILL", node)
@@ -73,11 +76,16 @@ class FaultyCluster(KafkaCluster):
             if bytes_per_second is None
             else ("--add-config", f"producer_byte_rate={bytes_per_second}")
         )
+        # It moved with Kafka 4.2.
+        package = "kafka.admin" if self._version() < (4, 2) else "org.apache.kafka.tools"
         self._run_tool(
-            "org.apache.kafka.tools.ConfigCommand" if _config_command_moved(self) else "kafka.admin.ConfigCommand",
+            f"{package}.ConfigCommand",
             "--bootstrap-server", self.bootstrap_servers, "--alter", *change,
             "--entity-type", "clients", "--entity-name", client_id,
         )  # fmt: skip
+
+    def _version(self) -> tuple[int, ...]:
+        return tuple(int(part) for part in self.distribution.version.split(".")[:2])
 
     def _format(self, overrides: Mapping[str, object]) -> None:
         taken = {port for node in self._nodes.values() for port in (node.port, node.controller_port)}
@@ -102,7 +110,3 @@ class FaultyCluster(KafkaCluster):
         self.network.note("started", node.number)
         super()._spawn(node)
         self.network.open(node.number)
-
-
-def _config_command_moved(cluster: KafkaCluster) -> bool:
-    return tuple(int(part) for part in cluster.distribution.version.split(".")[:2]) >= (4, 2)

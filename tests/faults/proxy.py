@@ -1,9 +1,9 @@
 """A TCP proxy in front of every broker that knows Kafka's frames, and breaks what a test tells it to.
 
 It reads whole frames: a size of four bytes, then for a request the API key, its version and the correlation
-id, for a response the correlation id. So it can lose exactly the answer to a produce request that the broker has handled, cut a
-frame in the middle, or stop at the moment a certain request passes by. All choices come from a seed, and
-everything that was done is in :attr:`FaultNetwork.journal` and on standard output.
+id, for a response the correlation id. So it can lose exactly the answer to a produce request that the broker
+has handled, cut a frame in the middle, or stop at the moment a certain request passes by. All choices come
+from a seed, and everything that was done is in :attr:`FaultNetwork.journal` and on standard output.
 """
 
 from __future__ import annotations
@@ -149,6 +149,7 @@ class _Link:
         self.clear = asyncio.Event()
         self.clear.set()
         self.delay = 0.0
+        self.delayed: Api | None = None
         self.bytes_per_second = 0.0
         self.connections: set[_Connection] = set()
 
@@ -244,7 +245,7 @@ class _Connection:
                 if rule.fault is Fault.HOLD_RESPONSE:
                     await rule.released()
                     self._network._note(self._link.node, f"response to {_api_name(api)} released")
-            if self._link.delay:
+            if self._link.delay and self._link.delayed in (None, api):
                 await asyncio.sleep(self._link.delay)
             if not gone:
                 try:
@@ -378,11 +379,25 @@ class FaultNetwork:
         """
         self._each(node, "black hole", lambda link: link.clear.clear())
 
-    def slow(self, node: int | None = None, *, delay: float = 0.0, bytes_per_second: float = 0.0) -> None:
-        """Hold each response back for ``delay`` s, one after the other; limit the bytes in each direction."""
+    def slow(
+        self,
+        node: int | None = None,
+        *,
+        delay: float = 0.0,
+        api: Api | None = None,
+        bytes_per_second: float = 0.0,
+    ) -> None:
+        """Hold each response back for ``delay`` s, one after the other; limit the bytes in each direction.
+
+        Args:
+            node: of which broker; None: of all.
+            delay: in seconds; 0: none.
+            api: only responses to these requests; None: to all.
+            bytes_per_second: 0: as many as there are.
+        """
 
         def set_pace(link: _Link) -> None:
-            link.delay, link.bytes_per_second = delay, bytes_per_second
+            link.delay, link.delayed, link.bytes_per_second = delay, api, bytes_per_second
 
         self._each(node, f"slow: {delay:g} s a response, {bytes_per_second or 'any':} bytes/s", set_pace)
 

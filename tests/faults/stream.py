@@ -137,6 +137,13 @@ class Stream:
         return records
 
 
+def figures(producer: KafkaProducer) -> dict[str, Any]:
+    """The group "producer-metrics" of a producer's metrics."""
+    metrics = producer.metrics()
+    assert metrics is not None
+    return metrics["producer-metrics"]
+
+
 @contextmanager
 def meanwhile(disturb: Callable[[], None]) -> Iterator[Callable[[], bool]]:
     """Run ``disturb`` in a thread of its own; gives a function that tells whether it has ended.

@@ -25,8 +25,8 @@ def test_longer_than_the_request_timeout(
 ) -> None:
     """The broker is alive to the others, so it stays the leader: its records wait, and are written once.
 
-    The requests that the producer gave up reach the broker when the hole is gone, after their repetitions or before
-    them.
+    The requests that the producer gave up reach the broker when the hole is gone, after their repetitions or
+    before them.
     """
     stream = Stream(make_producer(request_timeout_ms=1000), topic(assignment=PREFERRED), 3)
     stream.send(300)

@@ -9,7 +9,7 @@ import pytest
 from tests.conftest import TopicFactory
 from tests.faults.cluster import FaultyCluster
 from tests.faults.proxy import Fault
-from tests.faults.stream import MakeProducer, Stream, meanwhile
+from tests.faults.stream import MakeProducer, Stream, figures, meanwhile
 from tests.kafka.cluster import wait_until
 
 PREFERRED = [[1, 2, 3], [2, 3, 1], [3, 1, 2]]
@@ -23,6 +23,11 @@ def _all_in_sync(brokers: FaultyCluster, topic: str, partitions: int) -> None:
     )
 
 
+def _another_leader(brokers: FaultyCluster, topic: str, node: int) -> None:
+    """Wait until what ``node`` led, by PREFERRED, has another leader."""
+    wait_until(lambda: brokers.leader(topic, node - 1) not in (node, -1), f"another leader than {node}")
+
+
 def test_leader_killed_and_restarted(
     brokers: FaultyCluster, topic: TopicFactory, make_producer: MakeProducer
 ) -> None:
@@ -31,7 +36,7 @@ def test_leader_killed_and_restarted(
 
     def disturb() -> None:
         brokers.kill(1)
-        wait_until(lambda: brokers.leader(stream.topic) not in (1, -1), "another leader")
+        _another_leader(brokers, stream.topic, 1)
         brokers.start(1)
         _all_in_sync(brokers, stream.topic, 3)
         brokers.elect_preferred_leaders(stream.topic)
@@ -55,9 +60,7 @@ def test_leader_killed_while_responses_are_dropped(
     def disturb() -> None:
         for node in (1, 2):
             brokers.kill(node)
-            wait_until(
-                lambda node=node: brokers.leader(stream.topic, node - 1) not in (node, -1), "another leader"
-            )
+            _another_leader(brokers, stream.topic, node)
             brokers.start(node)
             _all_in_sync(brokers, stream.topic, 3)
 
@@ -92,7 +95,7 @@ def test_all_brokers_down_and_up(
 def test_leader_stopped_past_the_request_timeout(
     brokers: FaultyCluster, topic: TopicFactory, make_producer: MakeProducer, node: int
 ) -> None:
-    """Another broker takes over. The stopped one wakes up as the leader it was, with requests in its sockets."""
+    """Another broker takes over. The stopped one wakes up as the leader it was, with requests to answer."""
     stream = Stream(
         make_producer(request_timeout_ms=2000),
         topic(assignment=PREFERRED, config={"min.insync.replicas": 2}),
@@ -103,7 +106,7 @@ def test_leader_stopped_past_the_request_timeout(
 
     def disturb() -> None:
         brokers.pause(node)
-        wait_until(lambda: brokers.leader(stream.topic, node - 1) not in (node, -1), "another leader")
+        _another_leader(brokers, stream.topic, node)
         decided = len(stream.sent)
         wait_until(lambda: len(stream.sent) > decided and stream.sent[decided].future.is_done, "a record", 60)
         brokers.resume(node)
@@ -129,7 +132,7 @@ def test_leader_stopped_for_less_than_the_request_timeout(
     wait_until(lambda: time.monotonic() - began > 1.5, "1.5 s", 10)
     brokers.resume(1)
     stream.check(brokers)
-    assert producer.metrics()["producer-metrics"]["record-retry-total"] == 0
+    assert figures(producer)["record-retry-total"] == 0
 
 
 def test_too_few_replicas_then_enough(
@@ -142,8 +145,7 @@ def test_too_few_replicas_then_enough(
     wait_until(lambda: brokers.in_sync(stream.topic) == {1, 2}, "node 3 to leave the in-sync replicas")
     waiting = len(stream.sent)
     stream.send(5000)
-    retried = lambda: stream.producer.metrics()["producer-metrics"]["record-retry-total"] > 0  # noqa: E731
-    wait_until(retried, "records sent again")
+    wait_until(lambda: figures(stream.producer)["record-retry-total"] > 0, "records sent again")
     assert not any(sent.future.is_done for sent in stream.sent[waiting:])
     brokers.start(3)
     stream.send(100)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import pytest
 
 from tests.conftest import TopicFactory
@@ -46,12 +48,18 @@ def test_all_connections_at_once_again_and_again(
     stream.send(6)
     assert stream.settle() == []
 
+    def decided() -> int:
+        return sum(sent.future.is_done for sent in stream.sent)
+
+    def has_decided(count: int) -> bool:
+        return decided() >= count
+
     def disturb() -> None:
         for _ in range(10):
             wait_until(lambda: all(map(brokers.network.connections, brokers.nodes)), "connections to all")
-            decided = sum(sent.future.is_done for sent in stream.sent)
+            target = decided() + 1
             brokers.network.reset()
-            wait_until(lambda: sum(sent.future.is_done for sent in stream.sent) > decided, "progress")
+            wait_until(functools.partial(has_decided, target), "progress")
 
     with meanwhile(disturb) as done:
         stream.send_until(done, rate=5000)
