@@ -26,6 +26,13 @@ from kprod.commands.perf_measurement import percentiles
 from kprod.commands.progress import Standing, choose_display
 from kprod.commands.properties import parse_properties
 
+
+def hide(monkeypatch: pytest.MonkeyPatch, package: str) -> None:
+    """As if it were not installed, also where it was imported before."""
+    for name in [package, *(name for name in sys.modules if name.startswith(f"{package}."))]:
+        monkeypatch.setitem(sys.modules, name, None)
+
+
 # --- arguments ----------------------------------------------------------------------------------------------
 
 
@@ -133,9 +140,8 @@ def test_perf_refuses(arguments: list[str], problem: str, capsys: pytest.Capture
 
 
 def test_plot_without_matplotlib(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    for name in ("matplotlib", "kprod.commands.perf_plot"):
-        monkeypatch.delitem(sys.modules, name, raising=False)
-    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    hide(monkeypatch, "matplotlib")
+    monkeypatch.delitem(sys.modules, "kprod.commands.perf_plot", raising=False)
     arguments = ["perf", "--topic", "t", "--num-records", "1", "--record-size", "1", "--plot", "x.png"]
     assert main(arguments) == ExitStatus.UNUSABLE
     assert "pip install 'kprod[cli]'" in capsys.readouterr().err
@@ -233,8 +239,7 @@ def test_progress_on_a_terminal(rich: bool, monkeypatch: pytest.MonkeyPatch) -> 
     if rich:
         pytest.importorskip("rich")
     else:
-        for name in [name for name in sys.modules if name.partition(".")[0] == "rich"] or ["rich"]:
-            monkeypatch.setitem(sys.modules, name, None)
+        hide(monkeypatch, "rich")
 
     class Terminal(io.StringIO):
         def isatty(self) -> bool:
@@ -243,7 +248,6 @@ def test_progress_on_a_terminal(rich: bool, monkeypatch: pytest.MonkeyPatch) -> 
     shown = Terminal()
     monkeypatch.setattr(sys, "stderr", shown)
     monkeypatch.setenv("TERM", "xterm")
-    # Parents first: rich asks for its submodules by these names.
     standing = Standing(30, 100, "30 acknowledged")
     with choose_display(lambda: standing, None) as display:
         assert type(display) is (progress.BarDisplay if rich else progress.LineDisplay)
