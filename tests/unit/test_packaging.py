@@ -87,7 +87,15 @@ def test_every_option_is_in_the_documentation() -> None:
 
 @source_tree
 @pytest.mark.parametrize(
-    "file", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/migration.md", "docs/options.md"]
+    "file",
+    [
+        "README.md",
+        "CONTRIBUTING.md",
+        "CHANGELOG.md",
+        "docs/architecture.md",
+        "docs/migration.md",
+        "docs/options.md",
+    ],
 )
 def test_links_lead_somewhere(file: str) -> None:
     text = (ROOT / file).read_text(encoding="utf-8")
