@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kprod.engine import _plain_offsets
+from kprod.engine.offsets import plain_offsets
 from kprod.transactions.manager import group_metadata_fields
 
 kafka_structs = pytest.importorskip("kafka.structs")
@@ -145,20 +145,20 @@ Value = kafka_structs.OffsetAndMetadata
     ],
 )
 def test_forms_of_offsets(offsets: Any, expected: Any) -> None:
-    assert _plain_offsets(offsets) == expected
+    assert plain_offsets(offsets) == expected
 
 
 @pytest.mark.parametrize("offset", [-1, -1001])
 def test_an_offset_that_is_none_is_refused(offset: int) -> None:
     # confluent-kafka's OFFSET_INVALID is -1001: a position() before anything was consumed.
     with pytest.raises(ValueError, match=r"t-0 must be >= 0"):
-        _plain_offsets({("t", 0): offset})
+        plain_offsets({("t", 0): offset})
     with pytest.raises(ValueError, match=r"t-0 must be >= 0"):
         as_list: Any = [SimpleNamespace(topic="t", partition=0, offset=offset)]
-        _plain_offsets(as_list)
+        plain_offsets(as_list)
 
 
 @pytest.mark.parametrize("offsets", [{(7, 0): 1}, {("t", "0"): 1}, {("t", 0): Value("5", "", -1)}])
 def test_offsets_of_other_types_are_refused(offsets: Any) -> None:
     with pytest.raises(TypeError, match="offsets must map"):
-        _plain_offsets(offsets)
+        plain_offsets(offsets)

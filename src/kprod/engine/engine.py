@@ -1,0 +1,346 @@
+"""What a KafkaProducer runs on: its threads, the calls of application threads, the end, exit and fork."""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import os
+import random
+import sys
+import threading
+import time
+import weakref
+from collections.abc import Callable
+from typing import Any, Final
+
+from kprod import delivery, errors
+from kprod._core.accumulator import Accumulator, Topic
+from kprod._core.io import NetworkLoop
+from kprod.cluster.metadata import ClusterSnapshot
+from kprod.config import ProducerConfig
+from kprod.delivery import DeliveryReporter
+from kprod.engine.control import Control
+from kprod.engine.shared import Shared
+from kprod.engine.topics import Topics
+from kprod.engine.transactions import Transactions
+from kprod.engine.wake import WakeChannel
+from kprod.errors import KafkaError
+
+logger = logging.getLogger("kprod.engine")
+
+EXIT_TIMEOUT_S: Final = 30.0
+"""How long the end of the interpreter waits for records that no close() was called for."""
+
+
+class Engine:
+    """What a KafkaProducer runs on.
+
+    Args:
+        config: the checked options.
+    """
+
+    def __init__(self, config: ProducerConfig) -> None:
+        self.config = config
+        reporter = DeliveryReporter(
+            lambda node_id: self._control.nodes.describe_broker(node_id),
+            lambda topic, partition: self._control.nodes.describe_leader(topic, partition),
+            lambda: self._shared.fatal_error,
+            self._no_transaction,
+            buffer_memory=config.buffer_memory,
+            max_block_ms=config.max_block_ms,
+            delivery_timeout_ms=config.delivery_timeout_ms,
+        )
+        self._wake = WakeChannel()
+        self.accumulator = Accumulator(
+            reporter,
+            config.buffer_memory,
+            max(config.batch_size, 512),
+            self._wake.writer,
+            config.delivery_report_headers,
+        )
+        self._loop = NetworkLoop(
+            self.accumulator,
+            self._wake.reader,
+            client_id=config.client_id,
+            transactional_id=config.transactional_id,
+            max_in_flight=config.max_in_flight_requests_per_connection,
+            max_request_size=config.max_request_size,
+            request_timeout_ms=int(config.request_timeout_ms),
+            delivery_timeout_ms=int(config.delivery_timeout_ms),
+            retry_backoff_ms=config.retry_backoff_ms,
+            retry_backoff_max_ms=max(config.retry_backoff_max_ms, config.retry_backoff_ms),
+            availability_timeout_ms=config.partitioner_availability_timeout_ms,
+            retries=config.retries,
+            max_frame=config.receive_message_max_bytes,
+            idempotent=config.enable_idempotence,
+            gapless=config.gapless,
+            error_flags=errors.error_flags(),
+            seed=random.getrandbits(64),
+        )
+        self._shared = Shared(config, reporter, self.accumulator, self._loop)
+        self._control = Control(self._shared)
+        self._topics = Topics(self._shared, self._control.nodes, self._control.metadata)
+        self._closed = threading.Event()
+        self._close_lock = threading.Lock()
+        self._threads: list[threading.Thread] = []
+        self._start_threads()
+        _engines.add(self)
+
+    def _start_threads(self) -> None:
+        config = self.config
+        self._start("io", self._loop.run)
+        self._start("control", self._control.run)
+        self._start("delivery", self.accumulator.run_delivery)
+        codecs = {config.compression_type, *(o.compression_type for o in config.topic_options.values())}
+        if codecs - {"none", None}:
+            self._start("compress", self.accumulator.run_compressor)
+
+    def _start(self, name: str, target: Callable[[], None]) -> None:
+        thread = threading.Thread(target=target, name=f"{self.config.client_id}-{name}", daemon=True)
+        thread.start()
+        self._threads.append(thread)
+
+    # -- topics and brokers
+
+    @property
+    def cluster(self) -> ClusterSnapshot:
+        """What is known of the cluster now."""
+        return self._shared.cluster
+
+    def topic_for_send(self, name: object, max_block_s: float) -> Topic:
+        """The handle of a topic; waits for its metadata up to ``max_block_s`` seconds.
+
+        Raises:
+            TypeError, ValueError: it is not a topic name.
+            KafkaTimeoutError: no metadata came; ``__cause__`` says what the brokers answered, if they did.
+            TopicAuthorizationFailedError, InvalidTopicError: the brokers refuse the topic.
+        """
+        return self._topics.handle(name, max_block_s)
+
+    def partitions_for(self, name: str, max_block_s: float) -> set[int]:
+        """Numbers of a topic's partitions; raises as :meth:`topic_for_send`."""
+        return set(range(self._topics.handle(name, max_block_s).partition_count))
+
+    def too_large(self, topic: str, size: int, limit: int) -> KafkaError:
+        """The error for a record that no request can hold."""
+        return errors.MessageSizeTooLargeError(
+            f"the record takes {size} bytes with its overhead, max_request_size is {limit}",
+            topic=topic,
+            persisted="no",
+        )
+
+    def request_refresh(self) -> None:
+        """Ask for new metadata soon."""
+        self._control.metadata.request_refresh()
+
+    def wait_bootstrapped(self, timeout_s: float) -> None:
+        """Wait until a broker has answered.
+
+        Raises:
+            NoBrokersAvailable: none did within ``timeout_s`` seconds, or every one refused several times in a
+                row.
+        """
+        shared = self._shared
+        deadline = time.monotonic() + timeout_s
+        with shared.changed:
+            while not shared.refreshed_at:
+                left = deadline - time.monotonic()
+                if self._control.nodes.bootstrap_refused or left <= 0:
+                    raise errors.NoBrokersAvailable(
+                        f"none of the bootstrap servers could be reached: {self._control.nodes.report()}"
+                    )
+                if shared.fatal_error is not None:
+                    raise shared.fatal_error
+                shared.changed.wait(min(left, 1.0))
+
+    def bootstrap_connected(self) -> bool:
+        """Whether there is a connection to a broker now."""
+        return self._control.nodes.any_ready
+
+    def counters(self) -> dict[str, Any]:
+        """Everything that is counted, see :mod:`kprod.metrics`."""
+        refreshed_at = self._shared.refreshed_at
+        return {
+            "loop": self._loop.counters(),
+            "brokers": self._loop.broker_counters(),
+            "memory": self.accumulator.memory(),
+            "topics": {handle.name: handle.counters() for handle in list(self._shared.handles)},
+            "incomplete_batches": self.accumulator.incomplete_batches,
+            "metadata_age_s": time.monotonic() - refreshed_at if refreshed_at else None,
+        }
+
+    # -- records under way
+
+    def flush(self, timeout: float | None) -> None:
+        """Wait until everything sent so far is decided and its callbacks have run.
+
+        Raises:
+            KafkaTimeoutError: the timeout ran out first.
+            IllegalStateError: called inside a delivery callback.
+        """
+        if self.accumulator.in_delivery_thread():
+            raise errors.IllegalStateError(
+                "flush() inside a delivery callback would wait for itself; call it from another thread"
+            )
+        self._shared.check_not_forked()
+        left = self.accumulator.flush(timeout)
+        if left:
+            raise errors.KafkaTimeoutError(
+                f"flush() timed out after {timeout:g} s with {left} record(s) not decided; "
+                f"{self._control.nodes.report()}"
+            )
+
+    def purge(self, in_queue: bool, in_flight: bool) -> None:
+        """Fail what waits in the queues, and what is in flight, with PurgedError."""
+        self._shared.check_not_forked()
+        if in_queue:
+            self._loop.fail_all(delivery.PURGED_QUEUE, queued=True, in_flight=False)
+        if in_flight:
+            self._loop.fail_all(delivery.PURGED_IN_FLIGHT, queued=False, in_flight=True)
+
+    # -- transactions
+
+    @property
+    def transaction_state(self) -> str | None:
+        """The transaction's state in words; None: not a transactional producer."""
+        transactions = self._control.transactions
+        return transactions.state if transactions is not None else None
+
+    def init_transactions(self, timeout: float) -> None:
+        """See KafkaProducer.init_transactions()."""
+        self._transactional("init_transactions()").init(timeout)
+
+    def begin_transaction(self) -> None:
+        """See KafkaProducer.begin_transaction()."""
+        self._transactional("begin_transaction()").begin()
+
+    def send_offsets(self, offsets: Any, group_metadata: Any, timeout: float) -> None:
+        """See KafkaProducer.send_offsets_to_transaction()."""
+        self._transactional("send_offsets_to_transaction()").send_offsets(offsets, group_metadata, timeout)
+
+    def commit_transaction(self, timeout: float) -> None:
+        """See KafkaProducer.commit_transaction()."""
+        self._transactional("commit_transaction()").commit(timeout)
+
+    def abort_transaction(self, timeout: float) -> None:
+        """See KafkaProducer.abort_transaction()."""
+        self._transactional("abort_transaction()").abort(timeout)
+
+    def _transactional(self, what: str) -> Transactions:
+        self._shared.check_not_forked()
+        if self._shared.closing:
+            raise self._shared.reporter.gate_error(delivery.GATE_CLOSED)
+        if self._control.transactions is None:
+            raise errors.IllegalStateError(f"{what} needs the option transactional_id")
+        if self.accumulator.in_delivery_thread():
+            raise errors.IllegalStateError(f"{what} inside a delivery callback would wait for itself")
+        return self._control.transactions
+
+    def _no_transaction(self) -> KafkaError:
+        assert self._control.transactions is not None
+        return self._control.transactions.no_transaction()
+
+    # -- the end
+
+    def close(self, timeout: float | None) -> None:
+        """Refuse new records, decide those under way, stop the threads.
+
+        Inside a callback it returns at once and closes in the background.
+
+        Args:
+            timeout: seconds to wait for records under way; then they fail. None: as long as it takes.
+        """
+        if self._shared.forked or self._closed.is_set():
+            return
+        if self.accumulator.in_delivery_thread():
+            self.close_in_background(timeout)
+            return
+        # Another thread may be closing it: then wait for that, but not beyond our own timeout.
+        if not self._close_lock.acquire(
+            timeout=-1 if timeout is None else min(timeout, threading.TIMEOUT_MAX)
+        ):
+            return
+        try:
+            if not self._closed.is_set():
+                self._close(timeout)
+                self._closed.set()
+        finally:
+            self._close_lock.release()
+        _engines.discard(self)
+
+    def close_in_background(self, timeout: float | None = None) -> None:
+        """Close without waiting for it: a producer that was dropped, or closed by its own callback."""
+        if self._shared.forked or sys.is_finalizing():
+            return
+        self.accumulator.set_gate(delivery.GATE_CLOSED)
+        threading.Thread(
+            target=self.close, args=(timeout,), name=f"{self.config.client_id}-close", daemon=True
+        ).start()
+
+    def _close(self, timeout: float | None) -> None:
+        if self._control.transactions is not None:
+            self._control.transactions.abort_if_open(timeout)
+        self.accumulator.set_gate(delivery.GATE_CLOSED)
+        self._shared.closing = True
+        self._shared.notify()
+        if timeout != 0:
+            self._loop.drain()
+            if self.accumulator.incomplete_batches:
+                self.accumulator.flush(timeout)
+        undecided = self.accumulator.undecided_records()
+        if undecided:
+            logger.warning(
+                "%s: closed with %d record(s) not acknowledged within %s s; "
+                "their futures and callbacks get the error",
+                self.config.client_id,
+                undecided,
+                timeout,
+            )
+        # What another thread is compressing or splitting can be failed a moment later.
+        while self._loop.fail_all(delivery.CLOSED):
+            time.sleep(0.001)
+        self._control.stop()
+        self._join("control")
+        self._loop.stop()
+        self._join("io")
+        self.accumulator.stop_compressor()
+        self.accumulator.stop_delivery()
+        self._join("compress")
+        self._join("delivery")
+        self._wake.close()
+
+    def _join(self, name: str) -> None:
+        for thread in self._threads:
+            if thread.name.endswith(f"-{name}") and thread is not threading.current_thread():
+                thread.join()
+
+    @property
+    def closed(self) -> bool:
+        """Whether close() was called."""
+        return self._shared.closing or self._closed.is_set()
+
+    def after_fork_in_child(self) -> None:
+        """Refuse everything, and leave the parent's sockets alone: a child has none of the threads."""
+        self._shared.after_fork_in_child()
+
+
+# -- exit and fork
+
+_engines: weakref.WeakSet[Engine] = weakref.WeakSet()
+"""Those that are not closed; their threads keep them alive, through the reporter."""
+
+
+def close_at_exit() -> None:
+    """Deliver what producers that nobody closed still have, before the interpreter ends."""
+    for engine in list(_engines):
+        engine.close(EXIT_TIMEOUT_S)
+
+
+def _after_fork_in_child() -> None:
+    for engine in list(_engines):
+        engine.after_fork_in_child()
+
+
+atexit.register(close_at_exit)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)

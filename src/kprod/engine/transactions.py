@@ -1,0 +1,265 @@
+"""Drives the state machine of transactions: the application's calls, requests to coordinators, effects."""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import Any
+
+from kprod import delivery, errors
+from kprod.cluster.node import Node, State
+from kprod.engine.connections import Connections
+from kprod.engine.nodes import Nodes
+from kprod.engine.offsets import plain_offsets
+from kprod.engine.shared import Shared
+from kprod.errors import KafkaError
+from kprod.protocol import Body
+from kprod.transactions.manager import (
+    Effect,
+    GroupOffsets,
+    Kind,
+    Operation,
+    Request,
+    TransactionManager,
+    group_metadata_fields,
+)
+from kprod.transactions.states import State as TransactionState
+
+logger = logging.getLogger("kprod.engine")
+
+
+class Transactions:
+    """The transactions of a producer with a ``transactional_id``.
+
+    The state machine is touched under :attr:`Shared.changed` only, and its effects are applied before that is
+    let go, by whichever thread caused them.
+
+    Args:
+        shared: what the threads share.
+        nodes: where coordinators are.
+        connections: how to ask them.
+        transactional_id: the option.
+    """
+
+    def __init__(self, shared: Shared, nodes: Nodes, connections: Connections, transactional_id: str) -> None:
+        self._shared = shared
+        self._nodes = nodes
+        self._connections = connections
+        self._manager = TransactionManager(
+            transactional_id, shared.config.transaction_timeout_ms, shared.retry.pause
+        )
+        shared.accumulator.set_gate(delivery.GATE_NO_TRANSACTION)
+
+    # -- for any thread
+
+    @property
+    def state(self) -> str:
+        """The transaction's state in words."""
+        return self._manager.state.value
+
+    def no_transaction(self) -> KafkaError:
+        """Why send() takes no records now."""
+        return self._manager.no_transaction()
+
+    # -- the application's calls
+
+    def init(self, timeout: float) -> None:
+        """See KafkaProducer.init_transactions()."""
+        with self._shared.changed:
+            operation = self._manager.init()
+        self._await(operation, timeout)
+
+    def begin(self) -> None:
+        """See KafkaProducer.begin_transaction()."""
+        with self._shared.changed:
+            self._manager.begin()
+            self._apply_effects()
+
+    def send_offsets(self, offsets: Any, group_metadata: Any, timeout: float) -> None:
+        """See KafkaProducer.send_offsets_to_transaction()."""
+        fields = group_metadata_fields(group_metadata)
+        operation = Operation(Kind.OFFSETS)
+        group = GroupOffsets(operation, *fields, offsets=plain_offsets(offsets))
+        with self._shared.changed:
+            self._manager.send_offsets(group)
+        self._await(operation, timeout)
+
+    def commit(self, timeout: float) -> None:
+        """See KafkaProducer.commit_transaction()."""
+        with self._shared.changed:
+            operation = self._manager.commit()
+            self._apply_effects()
+        self._end(operation, timeout)
+
+    def abort(self, timeout: float) -> None:
+        """See KafkaProducer.abort_transaction()."""
+        with self._shared.changed:
+            operation = self._manager.abort()
+            self._apply_effects()
+        self._end(operation, timeout)
+
+    def abort_if_open(self, timeout: float | None) -> None:
+        """close() in a transaction aborts it, so that readers need not wait for transaction_timeout_ms."""
+        open_states = (
+            TransactionState.IN_TRANSACTION,
+            TransactionState.ABORTABLE_ERROR,
+            TransactionState.ABORTING,
+        )
+        if timeout == 0 or self._manager.state not in open_states:
+            return
+        config = self._shared.config
+        try:
+            self.abort(config.max_block_ms / 1000 if timeout is None else timeout)
+        except KafkaError as error:
+            logger.warning("%s: the open transaction was not aborted: %s", config.client_id, error)
+
+    def _end(self, operation: Operation, timeout: float) -> None:
+        """Wait until every record is decided, then for the coordinator."""
+        deadline = time.monotonic() + timeout
+        if self._shared.accumulator.flush(timeout):
+            raise _timed_out(operation, timeout, "records are not decided yet")
+        sent, sequence_lost, failed = self._shared.loop.transaction_state()
+        with self._shared.changed:
+            if failed:
+                # The event of it may not have been handled yet, and a commit must not pass it.
+                self.on_batch_failed(failed, -1)
+            self._manager.end(sent, sequence_lost)
+            self._apply_effects()
+        self._await(operation, max(0.0, deadline - time.monotonic()), timeout)
+
+    def _await(self, operation: Operation, timeout: float, named: float | None = None) -> None:
+        """Wait up to ``timeout`` seconds; where ``named`` is given, the error of a timeout names that."""
+        shared = self._shared
+        deadline = time.monotonic() + timeout
+        shared.loop.wake_control()
+        with shared.changed:
+            while not operation.done:
+                shared.check_open()
+                left = deadline - time.monotonic()
+                if left <= 0:
+                    raise _timed_out(operation, timeout if named is None else named, self._nodes.report())
+                shared.changed.wait(min(left, 1.0))
+        if operation.error is not None:
+            raise operation.error
+
+    # -- what the control thread learns
+
+    def add_partition(self, topic: str, partition: int) -> None:
+        """A batch for a partition that is not part of the transaction yet is ready."""
+        with self._shared.changed:
+            self._manager.add_partition(topic, partition)
+
+    def on_batch_failed(self, code: int, node_id: int) -> None:
+        """A record of the transaction is lost, so it cannot be committed any more.
+
+        Args:
+            code: a broker's error code or one of :mod:`kprod.delivery`.
+            node_id: the broker that answered so; below 0: none.
+        """
+        broker = self._nodes.describe_broker(node_id)
+        if code >= -1:
+            kind = errors.for_code(code)
+            error: KafkaError = kind(kind.description or "", broker=broker)
+        else:
+            error = errors.TransactionAbortedError(
+                f"a record was not delivered: {delivery.reason_text(code)}"
+            )
+        with self._shared.changed:
+            self._manager.batch_failed(code, error)
+            self._apply_effects()
+
+    def on_fatal(self, error: KafkaError) -> None:
+        """The core met an error that ends the producer."""
+        with self._shared.changed:
+            self._manager.fatal(error)
+            self._apply_effects()
+
+    def learn_features(self) -> None:
+        """KIP-890: transactions version 2 are for clusters that have finalized the feature."""
+        features = self._nodes.newest_features()
+        with self._shared.changed:
+            self._manager.v2_offered = features.get("transaction.version", 0) >= 2
+
+    # -- requests, by the control thread
+
+    def wake_at(self) -> float | None:
+        """When :meth:`send_next` may have something to send; None: not before something happens."""
+        with self._shared.changed:
+            return self._manager.wake_at()
+
+    def deadline(self, now: float) -> float | None:
+        """As :meth:`wake_at`; without a connection the connection's own moments count."""
+        wake_at = self.wake_at()
+        if wake_at is None or self._nodes.usable():
+            return wake_at
+        return max(wake_at, now + 0.02)
+
+    def send_next(self, now: float) -> None:
+        """Send the next transactional request, if there is one and its coordinator can be reached."""
+        manager = self._manager
+        with self._shared.changed:
+            request = manager.next_request(now)
+            if request is None:
+                return
+            node = self._node_for(request)
+            if node is None or node.state is not State.READY:
+                if node is not None and node.failures:
+                    # Not to be reached: by now another broker may be the coordinator.
+                    manager.unanswered(now)
+                else:
+                    manager.not_sent(now)
+                return
+            version = node.version_of(request.api, request.at_most)
+            if version is None or version < (request.at_least or 0):
+                manager.unsupported(request, str(node))
+                self._apply_effects()
+                return
+        if not self._connections.request(request.api, request.body, self._on_answer, request.at_most, node):
+            with self._shared.changed:
+                manager.not_sent(now)
+
+    def _node_for(self, request: Request) -> Node | None:
+        if request.to is None:
+            return self._nodes.usable()
+        found = self._manager.coordinators[request.to]
+        return self._nodes.broker_at(found.node_id, found.host, found.port)
+
+    def _on_answer(self, node: Node, body: Body | None, reason: str) -> None:
+        now = time.monotonic()
+        with self._shared.changed:
+            if body is None:
+                self._manager.unanswered(now)
+            else:
+                self._manager.answered(body, str(node), now)
+            self._apply_effects()
+
+    # -- effects
+
+    def _apply_effects(self) -> None:
+        """Do what the state machine decided; called with :attr:`Shared.changed`."""
+        shared = self._shared
+        while self._manager.effects:
+            effect, value = self._manager.effects.popleft()
+            if effect is Effect.OPEN:
+                shared.loop.begin_transaction(value)
+                shared.accumulator.open_gate()
+            elif effect is Effect.CLOSE:
+                shared.accumulator.set_gate(delivery.GATE_NO_TRANSACTION)
+            elif effect is Effect.FAIL_QUEUED:
+                shared.loop.fail_all(delivery.TRANSACTION_ABORTED, queued=True, in_flight=False)
+            elif effect is Effect.PRODUCER_ID:
+                shared.loop.set_producer_id(*value)
+            elif effect is Effect.PARTITION_ADDED:
+                state = shared.topics.get(value[0])
+                if state is not None and state.handle is not None:
+                    shared.loop.partition_added(state.handle, value[1])
+            elif effect is Effect.FATAL:
+                shared.fail(value)
+        shared.changed.notify_all()
+
+
+def _timed_out(operation: Operation, timeout: float, detail: str) -> KafkaError:
+    return errors.KafkaTimeoutError(
+        f"{operation.kind.value}() timed out after {timeout:g} s ({detail}); "
+        "it goes on: call it again to wait for it"
+    )
