@@ -25,6 +25,16 @@ cdef int is_definite(int32_t error) noexcept nogil:
     return error != CODE_UNKNOWN and error != CODE_REQUEST_TIMED_OUT and error != CODE_NOT_ENOUGH_REPLICAS_AFTER_APPEND
 
 
+cdef int is_about_sequence(int32_t error) noexcept nogil:
+    """Whether an error comes from where a broker also looks for duplicates: then no earlier attempt was written.
+
+    Other refusals (NOT_ENOUGH_REPLICAS, MESSAGE_TOO_LARGE, INVALID_RECORD ...) come before that, and say nothing of
+    earlier attempts.
+    """
+    return (error == CODE_OUT_OF_ORDER_SEQUENCE or error == CODE_UNKNOWN_PRODUCER_ID
+            or error == CODE_INVALID_PRODUCER_EPOCH)
+
+
 cdef void keep_messages(kp_batch* b, kp_partition_response* r, kp_cursor* frame, int16_t version) noexcept nogil:
     """Copy the broker's words: an error message, and the records it names (KIP-467)."""
     cdef kp_cursor errors
@@ -84,7 +94,7 @@ cdef void partition_answered(kp_loop* loop, kp_batch* b, kp_partition_response* 
         batch_acked(loop, b, -1, -1)
         return
     if is_definite(r.error):
-        b.uncertain = 0 if loop.idempotent else b.was_uncertain
+        b.uncertain = b.was_uncertain and not is_about_sequence(r.error)
     keep_messages(b, r, frame, version)
     if r.leader_id >= 0 and r.leader_epoch > p.leader_epoch:
         # Taken over by set_leaders(), which also ends the back-off.

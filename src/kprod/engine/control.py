@@ -132,7 +132,7 @@ class Control:
             self.transactions.add_partition(self._shared.handles[value1].name, value2)
         elif kind == _BATCH_FAILED:
             if self.transactions is not None:
-                self.transactions.on_batch_failed(value1, node_id)
+                self.transactions.check_batches(node_id)
         elif kind == _WANTED:
             self.nodes.wanted.add(node_id)
         else:

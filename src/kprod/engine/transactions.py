@@ -48,6 +48,7 @@ class Transactions:
         self._manager = TransactionManager(
             transactional_id, shared.config.transaction_timeout_ms, shared.retry.pause
         )
+        self._queued_left = False
         shared.accumulator.set_gate(delivery.GATE_NO_TRANSACTION)
 
     # -- for any thread
@@ -99,19 +100,23 @@ class Transactions:
         self._end(operation, timeout)
 
     def abort_if_open(self, timeout: float | None) -> None:
-        """close() in a transaction aborts it, so that readers need not wait for transaction_timeout_ms."""
-        open_states = (
-            TransactionState.IN_TRANSACTION,
-            TransactionState.ABORTABLE_ERROR,
-            TransactionState.ABORTING,
-        )
-        if timeout == 0 or self._manager.state not in open_states:
+        """close() in a transaction aborts it, so that readers need not wait for transaction_timeout_ms.
+
+        A commit that timed out is gone on with.
+        """
+        end = {
+            TransactionState.IN_TRANSACTION: self.abort,
+            TransactionState.ABORTABLE_ERROR: self.abort,
+            TransactionState.ABORTING: self.abort,
+            TransactionState.COMMITTING: self.commit,
+        }.get(self._manager.state)
+        if timeout == 0 or end is None:
             return
         config = self._shared.config
         try:
-            self.abort(config.max_block_ms / 1000 if timeout is None else timeout)
+            end(config.max_block_ms / 1000 if timeout is None else timeout)
         except KafkaError as error:
-            logger.warning("%s: the open transaction was not aborted: %s", config.client_id, error)
+            logger.warning("%s: closed with a transaction that was not ended: %s", config.client_id, error)
 
     def _end(self, operation: Operation, timeout: float) -> None:
         """Wait until every record is decided, then for the coordinator."""
@@ -133,12 +138,16 @@ class Transactions:
         deadline = time.monotonic() + timeout
         shared.loop.wake_control()
         with shared.changed:
-            while not operation.done:
-                shared.check_open()
-                left = deadline - time.monotonic()
-                if left <= 0:
-                    raise _timed_out(operation, timeout if named is None else named, self._nodes.report())
-                shared.changed.wait(min(left, 1.0))
+            try:
+                while not operation.done:
+                    shared.check_open()
+                    left = deadline - time.monotonic()
+                    if left <= 0:
+                        raise _timed_out(operation, timeout if named is None else named, self._nodes.report())
+                    shared.changed.wait(min(left, 1.0))
+            finally:
+                # After a timeout, or Ctrl-C: the same call made again gets the outcome.
+                operation.abandoned = not operation.done
         if operation.error is not None:
             raise operation.error
 
@@ -148,6 +157,13 @@ class Transactions:
         """A batch for a partition that is not part of the transaction yet is ready."""
         with self._shared.changed:
             self._manager.add_partition(topic, partition)
+
+    def check_batches(self, node_id: int) -> None:
+        """The core says that a batch failed: in this transaction, or was that the one before?"""
+        with self._shared.changed:
+            _, _, failed = self._shared.loop.transaction_state()
+            if failed:
+                self.on_batch_failed(failed, node_id)
 
     def on_batch_failed(self, code: int, node_id: int) -> None:
         """A record of the transaction is lost, so it cannot be committed any more.
@@ -189,6 +205,8 @@ class Transactions:
 
     def deadline(self, now: float) -> float | None:
         """As :meth:`wake_at`; without a connection the connection's own moments count."""
+        if self._queued_left:
+            return now + 0.001
         wake_at = self.wake_at()
         if wake_at is None or self._nodes.usable():
             return wake_at
@@ -196,6 +214,7 @@ class Transactions:
 
     def send_next(self, now: float) -> None:
         """Send the next transactional request, if there is one and its coordinator can be reached."""
+        self._fail_left()
         manager = self._manager
         with self._shared.changed:
             request = manager.next_request(now)
@@ -235,6 +254,20 @@ class Transactions:
 
     # -- effects
 
+    def _fail_queued(self) -> None:
+        """Fail what waits to be sent; what another thread compresses or splits just now, a moment later."""
+        if self._shared.loop.fail_all(delivery.TRANSACTION_ABORTED, queued=True, in_flight=False):
+            self._queued_left = True
+            self._shared.loop.wake_control()
+
+    def _fail_left(self) -> None:
+        with self._shared.changed:
+            if not self._queued_left:
+                return
+            self._queued_left = False
+            if self._manager.state in (TransactionState.ABORTING, TransactionState.ABORTABLE_ERROR):
+                self._fail_queued()
+
     def _apply_effects(self) -> None:
         """Do what the state machine decided; called with :attr:`Shared.changed`."""
         shared = self._shared
@@ -246,7 +279,7 @@ class Transactions:
             elif effect is Effect.CLOSE:
                 shared.accumulator.set_gate(delivery.GATE_NO_TRANSACTION)
             elif effect is Effect.FAIL_QUEUED:
-                shared.loop.fail_all(delivery.TRANSACTION_ABORTED, queued=True, in_flight=False)
+                self._fail_queued()
             elif effect is Effect.PRODUCER_ID:
                 shared.loop.set_producer_id(*value)
             elif effect is Effect.PARTITION_ADDED:

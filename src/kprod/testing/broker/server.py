@@ -135,6 +135,8 @@ class Broker:
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
                 return
             sock.setblocking(False)
+            # asyncio sets it only where it made the socket itself; small answers would wait for delayed ACKs.
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             opening = self.cluster.loop.create_task(self._open(sock))
             self._openings.add(opening)
             opening.add_done_callback(self._openings.discard)
