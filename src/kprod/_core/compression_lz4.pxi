@@ -26,7 +26,8 @@ cdef bytes compress_lz4(int level, object buffer):
         return lz4_frame.compress(buffer, compression_level=level, block_size=LZ4_BLOCK_64KIB,
                                   block_linked=False, content_checksum=False, store_size=False)
     if level >= LZ4_FIRST_SLOW_LEVEL:
-        # cramjam's blocks have no levels, its frames of independent blocks have. It keeps the GIL here.
+        # cramjam's blocks have no levels, its frames of independent blocks have. It keeps the GIL here, and up to
+        # 2.11 (the last one for Python 3.10) its blocks have 8 KiB.
         stream = cramjam.lz4.Compressor(level, False, False)
         stream.compress(bytes(buffer) if type(buffer) is not bytes else buffer)
         return bytes(stream.finish())
