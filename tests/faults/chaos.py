@@ -50,6 +50,7 @@ class Plan:
     producers: int = 3
     rate: float = 20_000.0
     transactions: bool = False
+    faults: bool = True
     topics: int = 3
     partitions: int = 4
 
@@ -112,9 +113,9 @@ class Report:
 class _Disturber:
     """Does one bad thing after the other, each kind as often as any other."""
 
-    def __init__(self, cluster: FaultyCluster, topics: Sequence[str], partitions: int, seed: int) -> None:
+    def __init__(self, cluster: FaultyCluster, topics: Sequence[str], seed: int) -> None:
         self._cluster = cluster
-        self._places = [(topic, number) for topic in topics for number in range(partitions)]
+        self._topics = topics
         self._random = random.Random(seed)
         self.kills: list[Kill] = []
         self.done: Counter[str] = Counter()
@@ -137,15 +138,18 @@ class _Disturber:
             disturb(node)
             self.done[disturb.__name__.strip("_").replace("_", " ")] += 1
         self._cluster.heal()
+        self._cluster.wait_ready()
 
     def _kill(self, node: int) -> None:
         # min.insync.replicas of two, three replicas: with one broker down at a time nothing is out of reach.
-        wait_until(self._all_in_sync, "all replicas in sync", 120)
-        led = frozenset(place for place in self._places if self._cluster.leader(*place) == node)
+        self._cluster.wait_ready()
+        wait_until(lambda: self._cluster.least_in_sync(self._topics) == 3, "replicas in sync", 120)
+        leaders = self._cluster.leaders(self._topics)
+        led = frozenset(place for place, leader in leaders.items() if leader == node)
         self.kills.append(Kill(time.monotonic(), node, led))
         self._cluster.kill(node)
         time.sleep(self._random.uniform(0.5, 3.0))
-        self._cluster.start(node)
+        self._cluster.start(node, wait=False)
 
     def _pause(self, node: int) -> None:
         self._cluster.pause(node)
@@ -179,9 +183,6 @@ class _Disturber:
         self._cluster.network.slow(node, delay=0.05)
         time.sleep(self._random.uniform(1.0, 4.0))
         self._cluster.network.heal(node)
-
-    def _all_in_sync(self) -> bool:
-        return all(len(self._cluster.in_sync(*place)) == 3 for place in self._places)
 
 
 def chaos_cluster(seed: int, *, quiet: bool = False) -> FaultyCluster:
@@ -232,9 +233,10 @@ def run(cluster: FaultyCluster, plan: Plan) -> Report:
             _expect(pipe, 120)
         for _, pipe in workers:
             pipe.send("go")
-        disturber = _Disturber(cluster, topics, plan.partitions, plan.seed)
-        disturber.run(plan.seconds - 5)
-        accounts = [_expect(pipe, 400) for _, pipe in workers]
+        disturber = _Disturber(cluster, topics, plan.seed)
+        if plan.faults:
+            disturber.run(plan.seconds - 5)
+        accounts = [_expect(pipe, plan.seconds + 400) for _, pipe in workers]
     finally:
         for process, _ in workers:
             process.join(20)
@@ -336,6 +338,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--rate", type=float, default=20_000.0, help="records a second, all producers (20000)"
     )
     parser.add_argument("--transactions", action=argparse.BooleanOptionalAction, default=False)
+    parser.add_argument("--faults", action=argparse.BooleanOptionalAction, default=True)
     parser.add_argument("--client", choices=("kprod", "confluent", "both"), default="kprod")
     parser.add_argument("--topics", type=int, default=3)
     parser.add_argument("--partitions", type=int, default=4, help="of each topic")
@@ -349,7 +352,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with chaos_cluster(seed, quiet=given.quiet) as cluster:
         for client in clients:
             plan = Plan(
-                client, given.seconds, seed, given.producers, given.rate, given.transactions,
+                client, given.seconds, seed, given.producers, given.rate, given.transactions, given.faults,
                 given.topics, given.partitions,
             )  # fmt: skip
             reports.append(run(cluster, plan))

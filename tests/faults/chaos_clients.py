@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import enum
+import functools
 import itertools
 import time
 from collections.abc import Callable
@@ -147,7 +149,15 @@ class _Confluent:
         if transactional_id:
             options["transactional.id"] = transactional_id
         self._producer = Producer(options)
-        self._group_of = partial(Consumer, {"bootstrap.servers": servers, "log_level": 1})
+
+        def group(name: str) -> Any:
+            consumer = Consumer({"bootstrap.servers": servers, "group.id": name, "log_level": 1})
+            try:
+                return consumer.consumer_group_metadata()
+            finally:
+                consumer.close()
+
+        self._group = functools.cache(group)
         self._sent = itertools.count(1)
 
     def send(self, topic: str, partition: int, value: bytes, done: Done) -> None:
@@ -176,8 +186,12 @@ class _Confluent:
             raise Failed(Advice.AGAIN, "flush", TimeoutError(f"{left} records are left"))
 
     def close(self) -> None:
-        self._producer.purge()
-        self._producer.flush(10)
+        from confluent_kafka import KafkaException
+
+        # A producer that ended by a fatal error says so once more.
+        with contextlib.suppress(KafkaException):
+            self._producer.purge()
+            self._producer.flush(10)
 
     def init(self, timeout: float) -> None:
         self._call("init_transactions", partial(self._producer.init_transactions, timeout))
@@ -188,11 +202,7 @@ class _Confluent:
     def offsets(self, offsets: Offsets, timeout: float) -> None:
         from confluent_kafka import TopicPartition
 
-        consumer = self._group_of({"group.id": offsets.group})
-        try:
-            metadata = consumer.consumer_group_metadata()
-        finally:
-            consumer.close()
+        metadata = self._group(offsets.group)
         where = [TopicPartition(offsets.topic, offsets.partition, offsets.offset)]
         call = partial(self._producer.send_offsets_to_transaction, where, metadata, timeout)
         self._call("send_offsets_to_transaction", call)

@@ -192,7 +192,7 @@ class _TransactionalWorker(_Worker):
             if pace.due() < 100:
                 time.sleep(0.002)
                 continue
-            count = min(pace.due(), self.random.randint(100, 2000))
+            count = min(pace.due(), self.random.randint(100, 10_000))
             self._transaction += 1
             pace.sent += count
             attempt = Committed(self._transaction, position, position + count)
@@ -262,12 +262,21 @@ class _TransactionalWorker(_Worker):
 
 def committed_offset(servers: str, group: str, topic: str, partition: int) -> int:
     """The offset a group has committed for a partition, as librdkafka tells; 0 when there is none."""
-    from confluent_kafka import Consumer, TopicPartition
+    from confluent_kafka import Consumer, KafkaException, TopicPartition
 
     consumer = Consumer({"bootstrap.servers": servers, "group.id": group, "log_level": 1})
+    deadline = time.monotonic() + 90
     try:
-        (found,) = consumer.committed([TopicPartition(topic, partition)], timeout=60)
-        return max(0, int(found.offset))
+        while True:
+            try:
+                (found,) = consumer.committed([TopicPartition(topic, partition)], timeout=30)
+                return max(0, int(found.offset))
+            except KafkaException as error:
+                # The group's coordinator may just be moving; librdkafka says so only by the code.
+                if time.monotonic() > deadline:
+                    raise
+                print(f"asking again for the offset of {group}: {error}", flush=True)
+                time.sleep(0.2)
     finally:
         consumer.close()
 

@@ -7,7 +7,7 @@ nothing is wrong with.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from tests.faults.proxy import FaultNetwork, _bound
@@ -68,6 +68,16 @@ class FaultyCluster(KafkaCluster):
         """End brokers and proxies."""
         super().stop()
         self.network.close()
+
+    def leaders(self, topics: Iterable[str]) -> dict[tuple[str, int], int]:
+        """The node that leads each partition of ``topics``, or -1."""
+        told = self._metadata().topics
+        return {(topic, n): int(p.leader) for topic in topics for n, p in told[topic].partitions.items()}
+
+    def least_in_sync(self, topics: Iterable[str]) -> int:
+        """The fewest replicas in sync of any partition of ``topics``."""
+        told = self._metadata().topics
+        return min(len(p.isrs) for topic in topics for p in told[topic].partitions.values())
 
     def set_producer_quota(self, client_id: str, bytes_per_second: int | None) -> None:
         """Limit what producers of a client id may send to each broker; None: as much as they like."""

@@ -27,14 +27,20 @@ def pytest_report_header() -> str:
 
 
 @pytest.fixture(scope="session")
-def _three_brokers() -> Iterator[FaultyCluster]:
+def fault_seed() -> int:
+    """The seed of the session's faults. Only where there is Kafka to make them for."""
     try:
-        distribution = ensure_distribution()
+        ensure_distribution()
     except KafkaUnavailable as error:
         if os.environ.get("KPROD_REQUIRE_KAFKA") == "1":
             pytest.fail(f"KPROD_REQUIRE_KAFKA=1, but {error}", pytrace=False)
         pytest.skip(f"real Kafka: {error}")
-    with FaultyCluster(3, seed=_SEED, distribution=distribution) as cluster:
+    return _SEED
+
+
+@pytest.fixture(scope="session")
+def _three_brokers(fault_seed: int) -> Iterator[FaultyCluster]:
+    with FaultyCluster(3, seed=fault_seed) as cluster:
         yield cluster
     if cluster.keep_logs:
         print(f"\nbroker logs kept in {cluster.folder}")
