@@ -1007,7 +1007,8 @@ def test_a_commit_after_the_coordinators_own_abort_is_abortable(v2: bool, code: 
     assert not operation.done
     driver.step("InitProducerId", producer_epoch=5)
     assert driver.state() is State.ABORTABLE_ERROR
-    assert isinstance(operation.error, errors.TransactionAbortedError)
+    assert isinstance(operation.error, errors.TransactionAbortableError)
+    assert isinstance(operation.error.__cause__, errors.TransactionAbortedError)
     assert "transaction_timeout_ms" in str(operation.error)
     assert (Effect.PRODUCER_ID, (7, 5)) in driver.manager.effects
     # It is over at the coordinator: nothing more is to be sent.

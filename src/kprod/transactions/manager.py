@@ -757,12 +757,10 @@ class TransactionManager:
     def abortable(self, what: str) -> KafkaError:
         """The error for a call that is not possible because the transaction must be aborted."""
         cause = self.error
-        kind = (
-            type(cause)
-            if isinstance(cause, (errors.CommitFailedError, errors.TransactionAbortedError))
-            else None
-        )
-        error = (kind or errors.TransactionAbortableError)(
+        # kafka-python's and Java's name for a consumer that has left the group, which they document.
+        left_group = isinstance(cause, errors.CommitFailedError)
+        kind = errors.CommitFailedError if left_group else errors.TransactionAbortableError
+        error = kind(
             f"{what} is not possible, the transaction must be aborted: call abort_transaction(), then begin "
             f"again. Reason: {cause}"
         )
