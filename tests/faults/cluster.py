@@ -13,6 +13,8 @@ from typing import Any
 from tests.faults.proxy import FaultNetwork, _bound
 from tests.kafka.cluster import KafkaCluster, _free_ports, _Node
 
+_TRANSACTIONS = "__transaction_state"
+
 
 class FaultyCluster(KafkaCluster):
     """A :class:`KafkaCluster` with proxies; :attr:`faulty_servers` is for the producers under test.
@@ -78,6 +80,22 @@ class FaultyCluster(KafkaCluster):
         """The fewest replicas in sync of any partition of ``topics``."""
         told = self._metadata().topics
         return min(len(p.isrs) for topic in topics for p in told[topic].partitions.values())
+
+    def transaction_coordinator(self, transactional_id: str) -> int:
+        """The node that coordinates the transactions of an id of ASCII characters."""
+        # Java's String.hashCode(), absolute, over the partitions of the topic.
+        number = 0
+        for character in transactional_id.encode("ascii"):
+            number = (31 * number + character) & 0xFFFFFFFF
+        number = abs(number - (1 << 32 if number >= 1 << 31 else 0)) % self.topics()[_TRANSACTIONS]
+        return self.leader(_TRANSACTIONS, number)
+
+    def set_transaction_version(self, version: int) -> None:
+        """Finalise the feature transaction.version: 2 is KIP-890's protocol, 1 and 0 the one before it."""
+        self._run_tool(
+            "org.apache.kafka.tools.FeatureCommand", "--bootstrap-server", self.bootstrap_servers,
+            "downgrade" if version < 2 else "upgrade", "--feature", f"transaction.version={version}",
+        )  # fmt: skip
 
     def set_producer_quota(self, client_id: str, bytes_per_second: int | None) -> None:
         """Limit what producers of a client id may send to each broker; None: as much as they like."""

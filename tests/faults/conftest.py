@@ -21,6 +21,9 @@ from tests.kafka.distribution import KafkaUnavailable, ensure_distribution
 
 _SEED = int(os.environ.get("KPROD_FAULT_SEED") or secrets.randbelow(1 << 31))
 
+# Transactions whose time is over are looked for every ten seconds by default.
+_SERVER_PROPERTIES: dict[str, Any] = {"transaction_abort_timed_out_transaction_cleanup_interval_ms": 500}
+
 
 def pytest_report_header() -> str:
     return f"faults: KPROD_FAULT_SEED={_SEED}"
@@ -40,7 +43,7 @@ def fault_seed() -> int:
 
 @pytest.fixture(scope="session")
 def _three_brokers(fault_seed: int) -> Iterator[FaultyCluster]:
-    with FaultyCluster(3, seed=fault_seed) as cluster:
+    with FaultyCluster(3, seed=fault_seed, **_SERVER_PROPERTIES) as cluster:
         yield cluster
     if cluster.keep_logs:
         print(f"\nbroker logs kept in {cluster.folder}")
