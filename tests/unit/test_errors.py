@@ -111,7 +111,7 @@ def test_every_entry_describes_itself() -> None:
 
 
 def test_producer_classification_is_the_java_producers() -> None:
-    """But for INVALID_PRODUCER_ID_MAPPING, fatal there: the coordinator gives a new id unless it was fenced."""
+    """But for INVALID_PRODUCER_ID_MAPPING, fatal there: the coordinator gives a new id, unless fenced."""
     fatal = {entry.name for entry in BROKER_ERRORS.values() if entry.fatal}
     assert fatal == {
         "CLUSTER_AUTHORIZATION_FAILED",
