@@ -473,6 +473,21 @@ def test_a_partition_that_is_blocked_does_not_block_the_others(
     assert blocked.get(10).offset == 0
 
 
+def test_a_refusal_does_not_hide_that_an_earlier_attempt_may_have_been_written(
+    cluster: MockCluster, make_producer: MakeProducer
+) -> None:
+    producer = expiring(make_producer)
+    producer.send("t", b"0").get(10)
+    # Brokers look for replicas before they look for duplicates.
+    cluster.inject("Produce", close_connection="after")
+    cluster.inject("Produce", "NOT_ENOUGH_REPLICAS", skip=1, times=None)
+    future = producer.send("t", b"1")
+    with pytest.raises(errors.KafkaTimeoutError, match="last error: NOT_ENOUGH_REPLICAS") as caught:
+        future.get(10)
+    assert caught.value.persisted == "possibly"
+    assert cluster.count("t") == 2, "this time it was"
+
+
 # --- hostile brokers
 
 
