@@ -70,4 +70,5 @@ def check_topic_name(topic: object) -> str:
         )
     if _TOPIC_NAME.fullmatch(topic) is None:
         raise ValueError(f"topic may only have ASCII letters, digits, '.', '_' and '-', not {topic!r}")
-    return topic
+    # A plain str, also of a member of a str enumeration.
+    return str.__str__(topic)

@@ -354,9 +354,7 @@ cdef void attempt_failed(kp_loop* loop, kp_batch* b, int32_t error, int64_t now_
     """An attempt to write a batch ended with `error`; it is in flight no more. Retry it, split it, or fail it."""
     cdef kp_partition* p = b.partition
     cdef int flags
-    # A batch that an earlier attempt may have written is not split: a broker knows it only as a whole.
-    if ((error == CODE_MESSAGE_TOO_LARGE or error == CODE_RECORD_LIST_TOO_LARGE) and b.count > 1
-            and not (loop.idempotent and b.uncertain)):
+    if (error == CODE_MESSAGE_TOO_LARGE or error == CODE_RECORD_LIST_TOO_LARGE) and b.count > 1:
         loop.batches_split += 1
         b.last_error = error
         b.stage = STAGE_SPLIT

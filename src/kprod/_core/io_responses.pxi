@@ -25,14 +25,17 @@ cdef int is_definite(int32_t error) noexcept nogil:
     return error != CODE_UNKNOWN and error != CODE_REQUEST_TIMED_OUT and error != CODE_NOT_ENOUGH_REPLICAS_AFTER_APPEND
 
 
-cdef int is_about_sequence(int32_t error) noexcept nogil:
-    """Whether an error comes from where a broker also looks for duplicates: then no earlier attempt was written.
+cdef int speaks_for_all_attempts(kp_loop* loop, int32_t error) noexcept nogil:
+    """Whether an error also says that no earlier attempt was written.
 
-    Other refusals (NOT_ENOUGH_REPLICAS, MESSAGE_TOO_LARGE, INVALID_RECORD ...) come before that, and say nothing of
-    earlier attempts.
+    Those about the sequence come from where a broker looks for duplicates, and what is too large now was too large
+    before. Other refusals (NOT_ENOUGH_REPLICAS, NOT_LEADER_OR_FOLLOWER, INVALID_RECORD ...) come before a broker looks
+    for duplicates, and say nothing of earlier attempts.
     """
-    return (error == CODE_OUT_OF_ORDER_SEQUENCE or error == CODE_UNKNOWN_PRODUCER_ID
-            or error == CODE_INVALID_PRODUCER_EPOCH)
+    if error == CODE_MESSAGE_TOO_LARGE or error == CODE_RECORD_LIST_TOO_LARGE:
+        return 1
+    return loop.idempotent and (error == CODE_OUT_OF_ORDER_SEQUENCE or error == CODE_UNKNOWN_PRODUCER_ID
+                                or error == CODE_INVALID_PRODUCER_EPOCH)
 
 
 cdef void keep_messages(kp_batch* b, kp_partition_response* r, kp_cursor* frame, int16_t version) noexcept nogil:
@@ -94,7 +97,7 @@ cdef void partition_answered(kp_loop* loop, kp_batch* b, kp_partition_response* 
         batch_acked(loop, b, -1, -1)
         return
     if is_definite(r.error):
-        b.uncertain = b.was_uncertain and not is_about_sequence(r.error)
+        b.uncertain = b.was_uncertain and not speaks_for_all_attempts(loop, r.error)
     keep_messages(b, r, frame, version)
     if r.leader_id >= 0 and r.leader_epoch > p.leader_epoch:
         # Taken over by set_leaders(), which also ends the back-off.
