@@ -356,8 +356,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 given.topics, given.partitions,
             )  # fmt: skip
             reports.append(run(cluster, plan))
+            print_reports(reports[-1:])
             cluster.keep_logs |= not reports[-1].passed
-    print_reports(reports)
+    if len(reports) > 1:
+        print("\n=== side by side ===")
+        print_reports(reports)
     if cluster.keep_logs:
         print(f"broker logs kept in {cluster.folder}")
     if given.json:

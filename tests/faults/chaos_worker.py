@@ -18,7 +18,7 @@ SIZE = 100
 _PADDING = bytes(SIZE - VALUE.size)
 # Pauses in the acknowledgements that are worth a line in the report.
 _GAP_S = 0.25
-_GIVE_UP_S = 180.0
+_GIVE_UP_S = 120.0
 
 Partition = tuple[str, int]
 

@@ -128,5 +128,5 @@ def test_killed_and_restarted(
     order: dict[bytes | None, list[bytes]] = {}
     for record in outputs:
         order.setdefault(record.key, []).append(record.value or b"")
-    for key, values in order.items():
-        assert values == [value.upper() for k, value in inputs if k == key]
+    for of_key, values in order.items():
+        assert values == [value.upper() for k, value in inputs if k == of_key]
