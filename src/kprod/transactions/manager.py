@@ -206,6 +206,8 @@ class TransactionManager:
         if self.state is not State.READY:
             raise self._wrong_state("begin_transaction()", _ADVICE[self.state])
         self._go(State.IN_TRANSACTION)
+        # After a downgrade of the cluster. An upgrade needs a new epoch, which comes with an end.
+        self.v2 = self.v2 and self.v2_offered
         self.error = None
         self._batches_sent = False
         self._decided = False
@@ -629,9 +631,6 @@ class TransactionManager:
             # KIP-360: where sequence numbers were lost they start at 0 under a new epoch. KIP-890: a new
             # epoch separates transactions of version 1 from those of version 2.
             self._recover = self._sequence_lost or (self.v2_offered and not self.v2)
-            if not self._recover:
-                # After a downgrade of the cluster.
-                self.v2 = self.v2 and self.v2_offered
             return
         if self._lost_or_retriable(code, request, now):
             return
