@@ -389,11 +389,41 @@ cdef void unpin_batch(kp_accumulator* a, kp_batch* b) noexcept nogil:
         kp_mutex_unlock(&a.done_lock)
 
 
+cdef int waits_for_older(kp_batch* b) noexcept nogil:
+    """Whether an older batch of the partition that was sent is not decided: then callbacks wait for its own."""
+    cdef kp_partition* p = b.partition
+    return (p.splitting > 0 or (p.flight_head != NULL and p.flight_head.id < b.id)
+            or (p.retry_head != NULL and p.retry_head.id < b.id))
+
+
+cdef void hold_delivery(kp_batch* b) noexcept nogil:
+    cdef kp_batch** at = &b.partition.held
+    while at[0] != NULL and at[0].id <= b.id:
+        at = &at[0].next
+    b.next = at[0]
+    at[0] = b
+
+
+cdef void queue_delivery(kp_accumulator* a, kp_batch* b) noexcept nogil:
+    kp_mutex_lock(&a.done_lock)
+    b.next = NULL
+    if a.done_tail == NULL:
+        a.done_head = b
+    else:
+        a.done_tail.next = b
+    a.done_tail = b
+    a.enqueued += 1
+    kp_cond_signal(&a.done_cond)
+    kp_mutex_unlock(&a.done_lock)
+
+
 cdef void decide_batch(kp_accumulator* a, kp_batch* b, int32_t outcome) noexcept nogil:
     """A batch has its outcome: tell futures, queue callbacks, take it off the list of incomplete batches.
 
     Result fields are set before. The caller holds the loop's lock and has taken the batch off its partition's lists.
     """
+    cdef kp_partition* p = b.partition
+    cdef kp_batch* held
     cdef int deliver
     b.completed_us = kp_monotonic_us()
     if b.requests == 0:
@@ -401,19 +431,19 @@ cdef void decide_batch(kp_accumulator* a, kp_batch* b, int32_t outcome) noexcept
     kp_mutex_lock(&b.lock)
     deliver = b.callbacks != NULL or b.n_late > 0
     b.queued = deliver
-    if deliver:
-        # Before the batch leaves the incomplete list: flush() waits for one and then for the other.
-        kp_mutex_lock(&a.done_lock)
-        b.next = NULL
-        if a.done_tail == NULL:
-            a.done_head = b
-        else:
-            a.done_tail.next = b
-        a.done_tail = b
-        a.enqueued += 1
-        kp_mutex_unlock(&a.done_lock)
     publish_outcome(b, outcome)
     kp_mutex_unlock(&b.lock)
+    # Before the batch leaves the incomplete list: flush() waits for one and then for the other. What an older batch
+    # holds back is queued when that is decided, so also before it leaves the list.
+    if deliver:
+        if waits_for_older(b):
+            hold_delivery(b)
+        else:
+            queue_delivery(a, b)
+    while p.held != NULL and not waits_for_older(p.held):
+        held = p.held
+        p.held = held.next
+        queue_delivery(a, held)
     kp_mutex_lock(&a.lock)
     if b.older != NULL:
         b.older.newer = b.newer
@@ -428,11 +458,7 @@ cdef void decide_batch(kp_accumulator* a, kp_batch* b, int32_t outcome) noexcept
     if a.progress_waiters:
         kp_cond_broadcast(&a.progress)
     kp_mutex_unlock(&a.lock)
-    if deliver:
-        kp_mutex_lock(&a.done_lock)
-        kp_cond_signal(&a.done_cond)
-        kp_mutex_unlock(&a.done_lock)
-    else:
+    if not deliver:
         unpin_batch(a, b)
 
 

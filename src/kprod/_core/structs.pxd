@@ -185,6 +185,7 @@ cdef struct kp_partition:
     int64_t producer_id        # [io]
     int16_t producer_epoch     # [io]
     int32_t next_sequence      # [io]
+    kp_batch* held             # [io] decided before an older batch was: their callbacks wait for it, oldest first
     int64_t added_in           # [io] number of the last transaction that the coordinator knows it is part of
     int64_t add_asked          # [io] number of the last transaction that the control thread was asked to add it to
     int32_t splitting          # [io] batches that the control thread is cutting: nothing may pass them

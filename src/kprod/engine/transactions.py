@@ -227,6 +227,7 @@ class Transactions:
                     manager.unanswered(now)
                 else:
                     manager.not_sent(now)
+                self._apply_effects()
                 return
             version = node.version_of(request.api, request.at_most)
             if version is None or version < (request.at_least or 0):
@@ -236,6 +237,7 @@ class Transactions:
         if not self._connections.request(request.api, request.body, self._on_answer, request.at_most, node):
             with self._shared.changed:
                 manager.not_sent(now)
+                self._apply_effects()
 
     def _node_for(self, request: Request) -> Node | None:
         if request.to is None:
