@@ -61,7 +61,11 @@ def measure_loop(
         said = subprocess.run(command, input=properties, capture_output=True, text=True, check=False)
     if said.returncode:
         raise RuntimeError(f"java: {said.stderr[-2000:]}")
-    return Measurement.from_json(said.stdout.splitlines()[-1])
+    # The client logs to standard output as well, also after the result.
+    results = [line for line in said.stdout.splitlines() if line.startswith("{")]
+    if len(results) != 1:
+        raise RuntimeError(f"java printed {len(results)} results instead of one: {said.stdout[-2000:]}")
+    return Measurement.from_json(results[0])
 
 
 def measure_perf_tool(
