@@ -1,4 +1,4 @@
-"""From the error codes of the core to exceptions with words: what failed, where, and whether a retry can help."""
+"""From the error codes of the core to exceptions with words: what failed, where, can a retry help."""
 
 from __future__ import annotations
 
@@ -125,14 +125,19 @@ class DeliveryReporter:
         sent = self._history(topic, partition, attempts, last_error)
         if code == EXPIRED:
             return errors.KafkaTimeoutError, (
-                f"{count} record(s) for {topic}-{partition} expired: {age_ms:.0f} ms have passed since their batch was "
-                f"opened, delivery_timeout_ms is {self._delivery_timeout_ms:g}; {sent}"
+                f"{count} record(s) for {topic}-{partition} expired: {age_ms:.0f} ms have passed since their "
+                f"batch was opened, delivery_timeout_ms is {self._delivery_timeout_ms:g}; {sent}"
             )
         if code == TOO_MANY_RETRIES:
-            last: type[KafkaError] = errors.KafkaConnectionError if last_error < -1 else errors.for_code(last_error)
+            last: type[KafkaError] = (
+                errors.KafkaConnectionError if last_error < -1 else errors.for_code(last_error)
+            )
             return last, f"the option retries allows no more attempts; {sent}"
         if code == CLOSED:
-            return errors.ProducerClosedError, f"the producer was closed before the record was acknowledged; {sent}"
+            return (
+                errors.ProducerClosedError,
+                f"the producer was closed before the record was acknowledged; {sent}",
+            )
         if code in (PURGED_QUEUE, PURGED_IN_FLIGHT):
             where = "in the queue" if code == PURGED_QUEUE else "in flight"
             return errors.PurgedError, f"purge() dropped the record while it was {where}"
@@ -151,14 +156,15 @@ class DeliveryReporter:
             return errors.KafkaTimeoutError, f"the record is not decided yet; {sent}"
         if code == LEADERS_AWAY:
             return errors.BufferExhaustedError, (
-                f"records for leaders that are away hold half of buffer_memory ({self._buffer_memory} bytes), and stayed "
-                f"for {age_ms:.0f} ms, max_block_ms is {self._max_block_ms:g}; the other half is kept for the others; "
+                f"records for leaders that are away hold half of buffer_memory ({self._buffer_memory} "
+                f"bytes), and stayed for {age_ms:.0f} ms, max_block_ms is {self._max_block_ms:g}; "
+                "the other half is kept for the others; "
                 f"{self._describe_leader(topic, partition)}"
             )
         if code == BUFFER_EXHAUSTED:
             return errors.BufferExhaustedError, (
-                f"buffer_memory ({self._buffer_memory} bytes) stayed full for {age_ms:.0f} ms, max_block_ms is "
-                f"{self._max_block_ms:g}: records come faster than the brokers take them; "
+                f"buffer_memory ({self._buffer_memory} bytes) stayed full for {age_ms:.0f} ms, max_block_ms "
+                f"is {self._max_block_ms:g}: records come faster than the brokers take them; "
                 f"{self._describe_leader(topic, partition)}"
             )
         return errors.KafkaConnectionError, f"{reason_text(code)}; {sent}"
@@ -177,8 +183,8 @@ class DeliveryReporter:
             return self._no_transaction()
         if reason == GATE_FORKED:
             return errors.ForkedProcessError(
-                "this KafkaProducer was made before a fork; its threads and connections stayed in the parent process: "
-                "make a new KafkaProducer in the child"
+                "this KafkaProducer was made before a fork; its threads and connections stayed in the parent "
+                "process: make a new KafkaProducer in the child"
             )
         if reason == GATE_FATAL:
             cause = self._fatal()

@@ -26,9 +26,9 @@ logger = logging.getLogger("kprod.producer")
 class KafkaProducer(ProducerCore):
     """Sends records to Apache Kafka, with the guarantees of the Java producer.
 
-    One producer can be shared by any number of threads. ``send()`` puts a record into a batch and returns a future;
-    threads of the producer send the batches, retry them in order, and run callbacks. By default it is idempotent:
-    every record is written once and in order, whatever the network does.
+    One producer can be shared by any number of threads. ``send()`` puts a record into a batch and returns a
+    future; threads of the producer send the batches, retry them in order, and run callbacks. By default it is
+    idempotent: every record is written once and in order, whatever the network does.
 
     >>> producer = KafkaProducer(bootstrap_servers="localhost:9092")    # doctest: +SKIP
     >>> future = producer.send("events", b"value", key=b"key")          # doctest: +SKIP
@@ -146,9 +146,9 @@ class KafkaProducer(ProducerCore):
     # -- transactions
 
     def init_transactions(self, timeout: float | None = None) -> None:
-        """Get the producer id of ``transactional_id`` and fence older producers that have it. Once, before the rest.
+        """Get the producer id of ``transactional_id`` and fence older producers that have it.
 
-        Waits for transactions that such a producer left open to be over.
+        Called once, before the rest. Waits for transactions that such a producer left open to be over.
 
         Args:
             timeout: seconds; None: ``max_block_ms``.
@@ -175,11 +175,11 @@ class KafkaProducer(ProducerCore):
         """Commit a consumer group's offsets with the transaction, for consume-transform-produce (KIP-447).
 
         Args:
-            offsets: ``{TopicPartition: OffsetAndMetadata or int}``, the next offset to read; or confluent-kafka's
-                list of TopicPartition with offsets.
+            offsets: ``{TopicPartition: OffsetAndMetadata or int}``, the next offset to read; or
+                confluent-kafka's list of TopicPartition with offsets.
             group_metadata: the consumer's: ``consumer.group_metadata()`` of kafka-python,
-                ``consumer.consumer_group_metadata()`` of confluent-kafka, or the group id alone, which does not
-                fence consumers that have left the group.
+                ``consumer.consumer_group_metadata()`` of confluent-kafka, or the group id alone, which does
+                not fence consumers that have left the group.
             timeout: seconds; None: ``max_block_ms``.
 
         Raises:
@@ -195,7 +195,7 @@ class KafkaProducer(ProducerCore):
             timeout: seconds; None: ``max_block_ms``.
 
         Raises:
-            TransactionAbortableError, TransactionAbortedError: it cannot be committed: call abort_transaction().
+            TransactionAbortableError, TransactionAbortedError: it cannot be committed: abort_transaction().
             ProducerFencedError: another producer has this ``transactional_id`` now; close this one.
             KafkaTimeoutError: the timeout ran out; call it again to go on waiting.
             IllegalStateError: no transaction is open.
@@ -220,7 +220,7 @@ class KafkaProducer(ProducerCore):
         """``with producer.transaction():`` commits at the end, or aborts when an exception leaves the block.
 
         Raises:
-            What commit_transaction() raises; after an error that can be aborted the transaction has been aborted.
+            What commit_transaction() raises; after an error that can be aborted it has been aborted.
         """
         self.begin_transaction()
         try:

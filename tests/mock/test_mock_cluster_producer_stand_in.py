@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from kprod import DeliveryFuture, KafkaProducer, RecordMetadata, errors
+from kprod import DeliveryFuture, KafkaProducer, RecordMetadata, TopicPartition, errors
+from kprod.errors import IllegalStateError, ProducerFencedError
 from kprod.testing import MockCluster, MockDeliveryFuture, MockProducer, MockRecordMetadata
 
 
@@ -209,3 +210,35 @@ def test_await_and_threads() -> None:
 
     with pytest.raises(errors.KafkaError, match="no"):
         asyncio.run(fail())
+
+
+def test_a_transaction_is_visible_once_it_is_committed() -> None:
+    producer = MockProducer(transactional_id="t")
+    with pytest.raises(IllegalStateError, match="uninitialized"):
+        producer.send("t", b"early")
+    producer.init_transactions()
+    with producer.transaction():
+        producer.send("t", b"a")
+        producer.send_offsets_to_transaction({TopicPartition("in", 0): 7}, "group")
+        assert producer.committed() == []
+    with pytest.raises(KeyError), producer.transaction():
+        producer.send("t", b"b")
+        raise KeyError
+    assert [record.value for record in producer.committed()] == [b"a"]
+    assert [record.value for record in producer.history()] == [b"a", b"b"]
+    assert (producer.commit_count, producer.committed_offsets) == (1, {"group": {("in", 0): 7}})
+
+
+def test_a_fenced_stand_in_refuses_everything() -> None:
+    producer = MockProducer(transactional_id="t")
+    producer.init_transactions()
+    producer.begin_transaction()
+    producer.fence()
+    for call in (producer.commit_transaction, producer.abort_transaction, lambda: producer.send("t", b"v")):
+        with pytest.raises(ProducerFencedError):
+            call()
+
+
+def test_transactions_need_the_option() -> None:
+    with pytest.raises(IllegalStateError, match="transactional_id"):
+        MockProducer().init_transactions()

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from functools import partial
+
+from kprod import KafkaError, RecordMetadata
 from kprod.testing import MockCluster
 from tests.mock.conftest import MakeProducer
 
@@ -14,9 +17,13 @@ def test_callbacks_wait_for_those_of_an_older_batch_whose_fate_is_unknown(
     cluster.set_latency(5)
     fault = cluster.inject("Produce", "REQUEST_TIMED_OUT", applied=True)
     seen: list[bytes] = []
+
+    def delivered(value: bytes, error: KafkaError | None, metadata: RecordMetadata) -> None:
+        seen.append(value)
+
     for number in range(5):
         value = b"%d" % number
-        producer.send("t", value, on_delivery=lambda error, metadata, value=value: seen.append(value))
+        producer.send("t", value, on_delivery=partial(delivered, value))
     producer.flush(20)
     assert fault.hits == 1
     assert seen == [b"0", b"1", b"2", b"3", b"4"]
@@ -29,8 +36,9 @@ def test_callbacks_keep_their_order_around_a_split(cluster: MockCluster, make_pr
     cluster.set_latency(5)
     cluster.inject("Produce", "MESSAGE_TOO_LARGE")
     seen: list[int] = []
-    for number in range(60):
+    for _ in range(60):
         producer.send("t", b"x" * 100, on_delivery=lambda error, metadata: seen.append(metadata.offset))
     producer.flush(20)
-    assert producer.metrics(raw=True)["loop"]["batches_split"] == 1
+    figures = producer.metrics(raw=True)
+    assert figures is not None and figures["loop"]["batches_split"] == 1
     assert seen == list(range(1, 61))

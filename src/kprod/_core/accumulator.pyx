@@ -15,7 +15,7 @@ from cpython.exc cimport PyErr_CheckSignals
 from cpython.memoryview cimport PyMemoryView_FromMemory
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_DECREF, Py_INCREF
-from libc.stdint cimport INT32_MAX, INT32_MIN, int8_t, int16_t, int32_t, int64_t, uint8_t, uint32_t, uint64_t, uintptr_t
+from libc.stdint cimport INT32_MAX, INT32_MIN, int32_t, int64_t, uint8_t, uint32_t, uint64_t, uintptr_t
 from libc.stdlib cimport calloc, free, malloc, realloc
 from libc.string cimport memcpy, memset
 
@@ -33,8 +33,8 @@ from kprod._core.platform cimport (
 )
 from kprod._core.record_batch cimport kp_record, write_record
 from kprod._core.structs cimport (
-    BATCH_OVERHEAD, ERROR_BUFFER_EXHAUSTED, ERROR_LEADERS_AWAY, ERROR_CLOSED, OUTCOME_PENDING, STAGE_CLOSED, STAGE_COMPRESSING, STAGE_OPEN,
-    STAGE_SPLIT, kp_batch, kp_broker, kp_partition, kp_record_info, kp_topic,
+    BATCH_OVERHEAD, ERROR_BUFFER_EXHAUSTED, ERROR_LEADERS_AWAY, STAGE_CLOSED, STAGE_COMPRESSING, STAGE_OPEN,
+    kp_batch, kp_broker, kp_partition, kp_record_info, kp_topic,
 )
 from kprod._core.varint cimport varint_size
 
@@ -276,8 +276,8 @@ cdef int32_t choose_round_robin(kp_topic* t) noexcept nogil:
     """The next partition whose leader is available, or simply the next one."""
     cdef int32_t n = kp_load32(&t.n_partitions)
     cdef kp_partition** partitions = <kp_partition**>kp_load_ptr(<void**>&t.partitions)
-    cdef int32_t i, candidate = 0
-    for i in range(n):
+    cdef int32_t candidate = 0
+    for _ in range(n):
         candidate = <int32_t>((<uint32_t>kp_add32(&t.counter, 1) - 1) % <uint32_t>n)
         if is_available(partitions[candidate]):
             return candidate
@@ -581,7 +581,8 @@ cdef int compress_batch(kp_accumulator* a, Batch batch) except -1:
     cdef uint8_t* smaller
     try:
         packed = compress(p.topic.codec, p.topic.level,
-                          PyMemoryView_FromMemory(<char*>b.data + BATCH_OVERHEAD, b.length - BATCH_OVERHEAD, PyBUF_READ))
+                          PyMemoryView_FromMemory(<char*>b.data + BATCH_OVERHEAD, b.length - BATCH_OVERHEAD,
+                                                  PyBUF_READ))
     except Exception:
         # Records are not lost for this: the batch goes as it is.
         logger.exception("could not compress a batch of %s-%d, it is sent uncompressed", batch.topic_name, p.index)
@@ -833,7 +834,7 @@ cdef class Accumulator:
         return 0
 
     def run_delivery(self):
-        """The delivery thread: run the callbacks of decided batches until stop_delivery(). Returns when none is left."""
+        """The delivery thread: run callbacks of decided batches until stop_delivery(). Returns when none is left."""
         cdef kp_accumulator* a = &self.a
         cdef kp_batch* b
         cdef kp_batch* following

@@ -16,7 +16,7 @@ cdef enum:
     EVENT_CLOSED = 2           # one ended: value1 is our reason, value2 the system's error number
     EVENT_FRAME = 3            # the response to a control request
     EVENT_REFRESH = 4          # metadata is stale: value1 is the error that showed it
-    EVENT_LEADER = 5           # KIP-951: node is the new leader of (value1 topic number, value2 partition, value3 epoch)
+    EVENT_LEADER = 5           # KIP-951: the new leader of (value1 topic number, value2 partition, value3 epoch)
     EVENT_ENDPOINTS = 6        # KIP-951: node_endpoints as bytes, value1 the API version
     EVENT_SPLIT = 7            # a batch is too large for the broker
     EVENT_PRODUCER_ID = 8      # a new producer id is needed
@@ -62,9 +62,9 @@ cdef struct kp_loop:
     int32_t transactional
     int32_t gapless            # a lost record ends the producer
     int32_t transaction_v2     # KIP-890: brokers add partitions by themselves
-    int64_t transaction_number # counts transactions
+    int64_t transaction_number  # counts transactions
     int32_t transaction_used   # a batch of this transaction was sent
-    int32_t transaction_failed # the first error that a batch of this transaction failed with, 0: none
+    int32_t transaction_failed  # the first error that a batch of this transaction failed with, 0: none
     uint8_t error_flags[256]   # by code + 1
     int64_t producer_id        # -1: none yet
     int16_t producer_epoch

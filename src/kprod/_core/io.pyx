@@ -10,16 +10,17 @@ up), io_connections (writing, reading, ending), io_responses.
 """
 from cpython.bytes cimport PyBytes_FromStringAndSize
 from cpython.object cimport PyObject
-from cpython.ref cimport Py_DECREF, Py_INCREF
+from cpython.ref cimport Py_INCREF
 from libc.limits cimport INT_MAX
-from libc.stdint cimport INT16_MAX, INT64_MAX, int8_t, int16_t, int32_t, int64_t, intptr_t, uint8_t, uint64_t
+from libc.stdint cimport INT16_MAX, INT64_MAX, int16_t, int32_t, int64_t, intptr_t, uint8_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc, realloc
 from libc.string cimport memcmp, memcpy, memmove, memset
 
 from kprod._core.compression import decompress
 
 from kprod._core.accumulator cimport (
-    Accumulator, GATE_CLOSED, GATE_FATAL, Topic, decide_batch, free_batch_data, kp_accumulator, locked_close_open, queue_compression,
+    Accumulator, GATE_CLOSED, GATE_FATAL, Topic, decide_batch, free_batch_data, kp_accumulator, locked_close_open,
+    queue_compression,
     take_dirty, unpin_batch, wake_loop,
 )
 from kprod._core.buffer_pool cimport pool_alloc, pool_capacity_for, pool_force_charge
@@ -29,11 +30,10 @@ from kprod._core.endian cimport load_be32, store_be32
 from kprod._core.future cimport Batch
 from kprod._core.platform cimport (
     KP_IOV_MAX, KP_SOCK_AGAIN, kp_add32, kp_add64, kp_cond_destroy, kp_cond_init, kp_cond_signal, kp_cond_wait_us,
-    kp_exchange64, kp_iov, kp_iov_advance, kp_iov_len, kp_iov_set, kp_load32, kp_load32_relaxed, kp_load_ptr,
+    kp_iov, kp_iov_advance, kp_iov_len, kp_iov_set, kp_load32, kp_load32_relaxed, kp_load_ptr,
     kp_monotonic_us, kp_mutex_destroy, kp_mutex_init, kp_mutex_lock, kp_mutex_unlock, kp_poll, kp_pollfd,
-    kp_pollfd_invalid, kp_pollfd_readable, kp_pollfd_set, kp_pollfd_writable, kp_realtime_ms, kp_sock_close,
+    kp_pollfd_invalid, kp_pollfd_readable, kp_pollfd_set, kp_pollfd_writable, kp_sock_close,
     kp_sock_connect_error, kp_sock_recv, kp_sock_send, kp_store32, kp_store64, kp_store_ptr, kp_wake_drain,
-    kp_wake_write,
 )
 from kprod._core.produce cimport (
     build_produce_request, close_produce_response, close_topic, free_request, kp_partition_response, next_partition,
@@ -41,8 +41,9 @@ from kprod._core.produce cimport (
 )
 from kprod._core.record_batch cimport seal_batch, split_records
 from kprod._core.structs cimport (
-    BATCH_OVERHEAD, ERROR_BAD_RESPONSE, ERROR_CLOSED, ERROR_DISCONNECTED, ERROR_EXPIRED, ERROR_GAP, ERROR_PURGED_IN_FLIGHT, ERROR_PURGED_QUEUE,
-    ERROR_REQUEST_TIMED_OUT, ERROR_TOO_MANY_RETRIES, ERROR_TRANSACTION_ABORTED, FLAG_FATAL, FLAG_REFRESH, FLAG_RETRIABLE, OUTCOME_ACKED,
+    BATCH_OVERHEAD, ERROR_BAD_RESPONSE, ERROR_CLOSED, ERROR_DISCONNECTED, ERROR_EXPIRED, ERROR_GAP,
+    ERROR_REQUEST_TIMED_OUT, ERROR_TOO_MANY_RETRIES, ERROR_TRANSACTION_ABORTED, FLAG_FATAL, FLAG_REFRESH,
+    FLAG_RETRIABLE, OUTCOME_ACKED,
     OUTCOME_FAILED, OUTCOME_PENDING, OUTCOME_SPLIT, PERSISTED_NO, PERSISTED_POSSIBLY, PERSISTED_YES, STAGE_CLOSED,
     STAGE_COMPRESSING, STAGE_DONE, STAGE_IN_FLIGHT, STAGE_OPEN, STAGE_RETRY, STAGE_SPLIT, kp_batch, kp_broker,
     kp_late_callback, kp_partition, kp_record_error, kp_record_info, kp_request, kp_topic,
@@ -546,7 +547,6 @@ cdef class NetworkLoop:
         cdef kp_batch* b
         cdef int32_t index, node_id, epoch
         cdef int64_t now_us = kp_monotonic_us()
-        cdef int i
         with nogil:
             kp_mutex_lock(&loop.lock)
         try:

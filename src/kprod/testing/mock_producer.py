@@ -7,7 +7,8 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import contextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
@@ -15,11 +16,12 @@ from kprod import errors
 from kprod._core.future import PlainRecordMetadata
 from kprod._core.headers import encode as encode_headers
 from kprod._core.murmur2 import partition_for_key
-from kprod.config import ProducerConfig
+from kprod.config import DEFAULT_CONFIG, ProducerConfig
 from kprod.errors import KafkaError
 from kprod.partitioner import resolve_partitioner
 from kprod.records import Headers, TopicPartition, check_topic_name
 from kprod.serializers import as_callable
+from kprod.testing.mock_transactions import MockTransactions
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -237,6 +239,9 @@ class MockProducer:
         KafkaConfigurationError: an option is not valid.
     """
 
+    DEFAULT_CONFIG = DEFAULT_CONFIG
+    """As KafkaProducer.DEFAULT_CONFIG."""
+
     def __init__(
         self,
         options: Mapping[str, object] | None = None,
@@ -266,6 +271,10 @@ class MockProducer:
         self._max_request_size = config.max_request_size
         self._partition_counts = partitions
         self._lock = threading.RLock()
+        self._transactional = config.transactional_id is not None
+        self._transactions = MockTransactions(config.transactional_id)
+        self._visible: list[bool] = []
+        self._began_at = 0
         self._history: list[MockProducerRecord] = []
         self._pending: deque[_Pending] = deque()
         self._next_offsets: dict[TopicPartition, int] = {}
@@ -279,10 +288,31 @@ class MockProducer:
         with self._lock:
             return list(self._history)
 
+    def committed(self) -> list[MockProducerRecord]:
+        """The records of committed transactions, which is what a reader of committed records sees."""
+        with self._lock:
+            return [record for record, visible in zip(self._history, self._visible, strict=True) if visible]
+
+    def fence(self) -> None:
+        """Let everything that follows fail as if another producer had taken over the transactional id."""
+        self._transactions.fence()
+
+    @property
+    def commit_count(self) -> int:
+        """Transactions that were committed."""
+        return self._transactions.commits
+
+    @property
+    def committed_offsets(self) -> dict[str, dict[tuple[str, int], int]]:
+        """Offsets of committed transactions by group id and (topic, partition)."""
+        return self._transactions.committed_offsets
+
     def clear(self) -> None:
         """Forget history, offsets and undecided records; their futures stay undecided."""
         with self._lock:
             self._history.clear()
+            self._visible.clear()
+            self._began_at = 0
             self._pending.clear()
             self._next_offsets.clear()
 
@@ -359,6 +389,7 @@ class MockProducer:
         """Take one record; see :meth:`kprod.KafkaProducer.send` for arguments and errors."""
         if self._closed:
             raise errors.ProducerClosedError("the KafkaProducer is closed")
+        self._transactions.check_send()
         if self.send_error is not None:
             raise self.send_error
         check_topic_name(topic)
@@ -399,6 +430,7 @@ class MockProducer:
         future = MockDeliveryFuture(TopicPartition(topic, chosen))
         with self._lock:
             self._history.append(record)
+            self._visible.append(not self._transactional)
             self._pending.append(_Pending(record, future, on_delivery or self._on_delivery, time.monotonic()))
         if self.auto_complete:
             self.complete_next()
@@ -433,6 +465,47 @@ class MockProducer:
         cluster = _Cluster(topic, count)
         chosen = self._partitioner.choose(topic, key, value, serialized_key, serialized_value, cluster)
         return 0 if chosen is None else chosen
+
+    # --- transactions, as KafkaProducer -------------------------------------------------------------------
+
+    def init_transactions(self, timeout: float | None = None) -> None:
+        """Once, before the rest."""
+        self._transactions.init()
+
+    def begin_transaction(self) -> None:
+        """What is sent from now on becomes visible by :meth:`commit_transaction`, or not at all."""
+        self._transactions.begin()
+        self._began_at = len(self._history)
+
+    def send_offsets_to_transaction(
+        self, offsets: Any, group_metadata: Any, timeout: float | None = None
+    ) -> None:
+        """Offsets for :attr:`committed_offsets`."""
+        self._transactions.send_offsets(offsets, group_metadata)
+
+    def commit_transaction(self, timeout: float | None = None) -> None:
+        """Deliver all undecided records and make those of the transaction visible."""
+        self.flush()
+        self._transactions.end("commit_transaction()", commit=True)
+        with self._lock:
+            self._visible[self._began_at :] = [True] * (len(self._visible) - self._began_at)
+
+    def abort_transaction(self, timeout: float | None = None) -> None:
+        """Fail all undecided records; none of the transaction becomes visible."""
+        self._transactions.end("abort_transaction()", commit=False)
+        while self.error_next(errors.TransactionAbortedError("the transaction was aborted")):
+            pass
+
+    @contextmanager
+    def transaction(self) -> Iterator[Self]:
+        """Commits at the end of the block, or aborts when an exception leaves it."""
+        self.begin_transaction()
+        try:
+            yield self
+        except BaseException:
+            self.abort_transaction()
+            raise
+        self.commit_transaction()
 
     def flush(self, timeout: float | None = None) -> None:
         """Deliver all undecided records."""
