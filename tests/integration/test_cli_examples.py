@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from importlib.metadata import entry_points
 from pathlib import Path
 
 import pytest
@@ -78,9 +79,12 @@ def test_large_customers_have_partitions_of_their_own(mock: MockCluster) -> None
 
 
 def test_the_test_suite(tmp_path: Path) -> None:
+    # The package registers its plug-in where it is installed; a second registration is an error.
+    installed = any(entry.name == "kprod" for entry in entry_points(group="pytest11"))
+    plugin = () if installed else ("-p", "kprod.testing.plugin")
     done = subprocess.run(
         [
-            *(sys.executable, "-m", "pytest", "-q", "-p", "kprod.testing.plugin"),
+            *(sys.executable, "-m", "pytest", "-q", *plugin),
             *("--rootdir", str(tmp_path), "-c", os.devnull),
             str(EXAMPLES / "testing_with_mock.py"),
         ],
