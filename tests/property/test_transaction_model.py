@@ -52,6 +52,10 @@ class Coordinator:
     last_epoch: int = -1
     """The one before, if its owner may come back and ask (KIP-360, KIP-588)."""
     state: str = "Empty"
+    is_v2: bool = False
+    """The version of the protocol in which the open transaction was begun."""
+    is_taken: bool = False
+    """Another producer has been initialised with the transactional id since."""
     partitions: set[int] = field(default_factory=set)
     groups: set[str] = field(default_factory=set)
     open_records: list[int] = field(default_factory=list)
@@ -73,6 +77,16 @@ class Coordinator:
         if bump:
             self.last_epoch, self.epoch = self.epoch, self.epoch + 1
 
+    def open(self, v2: bool) -> None:
+        if self.state != "Ongoing":
+            self.state, self.is_v2 = "Ongoing", v2
+
+    def time_out(self) -> None:
+        self.complete(commit=False, bump=True)
+        if not self.is_v2:
+            # TransactionMetadata.prepareFenceProducerEpoch()
+            self.last_epoch = -1
+
     def check(self, body: Body) -> str | None:
         if body["producer_id"] != self.producer_id:
             return "INVALID_PRODUCER_ID_MAPPING"
@@ -91,7 +105,8 @@ class Coordinator:
             if epoch != self.epoch:
                 return "PRODUCER_FENCED"
         if self.state == "Ongoing":
-            self.complete(commit=False, bump=False)
+            # One epoch for the abort, another for who asked.
+            self.complete(commit=False, bump=True)
         self.last_epoch = epoch if producer_id >= 0 else -1
         self.epoch += 1
         self.state = "Empty"
@@ -123,7 +138,7 @@ class Coordinator:
         if self.state != "Ongoing" or partition not in self.partitions:
             if not v2:
                 return "INVALID_TXN_STATE"
-            self.state = "Ongoing"
+            self.open(v2)
             self.partitions.add(partition)
         self.open_records.append(transaction)
         return None
@@ -135,6 +150,9 @@ class Coordinator:
             return find_coordinator_answer(body["key"])
         if name == "InitProducerId":
             error = self.init(body["producer_id"], body["producer_epoch"])
+            if error is None:
+                assert body["producer_id"] < 0 or not self.is_taken, "it took over from the other producer"
+                self.is_taken = False
             return answer(request, error, self.producer_id, self.epoch)
         if name == "EndTxn":
             error = self.end(body, v2)
@@ -142,11 +160,11 @@ class Coordinator:
         error = self.check(body)
         if name == "AddPartitionsToTxn":
             if error is None:
-                self.state = "Ongoing"
+                self.open(False)
                 self.partitions |= {p for topic in body["topics"] for p in topic["partitions"]}
         elif name == "AddOffsetsToTxn":
             if error is None:
-                self.state = "Ongoing"
+                self.open(False)
                 self.groups.add(body["group_id"])
         else:
             assert name == "TxnOffsetCommit"
@@ -154,7 +172,7 @@ class Coordinator:
                 error = "INVALID_PRODUCER_EPOCH"
             if error is None and body["group_id"] not in self.groups:
                 if v2:
-                    self.state = "Ongoing"
+                    self.open(v2)
                     self.groups.add(body["group_id"])
                 else:
                     error = "INVALID_TXN_STATE"
@@ -551,18 +569,20 @@ class Transactions(RuleBasedStateMachine):
     @precondition(lambda self: self.coordinator.state == "Ongoing")
     @rule()
     def transaction_takes_too_long(self) -> None:
-        self.coordinator.complete(commit=False, bump=True)
+        self.coordinator.time_out()
 
     @precondition(lambda self: self.manager.state is State.READY and self.request is None)
     @rule()
     def idle_producer_is_forgotten(self) -> None:
         """transactional.id.expiration.ms."""
         self.coordinator.producer_id = -1
+        self.coordinator.is_taken = False
 
     @precondition(lambda self: len(self.transactions) > 2 and self.coordinator.producer_id >= 0)
     @rule()
     def another_producer_takes_over(self) -> None:
         self.coordinator.init(-1, -1)
+        self.coordinator.is_taken = True
 
     @precondition(lambda self: len(self.transactions) > 1)
     @rule()

@@ -489,6 +489,8 @@ def test_after_a_fatal_error_everything_refuses_and_names_the_reason(v2: bool) -
     driver = at_commit(v2)
     driver.step("EndTxn", "PRODUCER_FENCED")
     driver.step("InitProducerId", "PRODUCER_FENCED")
+    if not v2:
+        driver.step("InitProducerId", "PRODUCER_FENCED")
     assert driver.state() is State.FATAL_ERROR
     manager = driver.manager
     for call in (manager.init, manager.begin, manager.commit, manager.abort, driver.offsets):
@@ -1037,9 +1039,56 @@ def test_real_fencing_is_fatal(v2: bool, refusal: str, start: Start) -> None:
     operation = driver.manager.commit() if start is at_commit else driver.manager.abort()
     driver.step("EndTxn", "INVALID_PRODUCER_EPOCH")
     driver.step("InitProducerId", refusal)
+    if not v2:
+        # Where a transaction of version 1 timed out this is the next epoch, behind a fence a later one.
+        assert driver.step("InitProducerId", refusal).body["producer_epoch"] == 1
     assert isinstance(operation.error, errors.ProducerFencedError)
     assert "'tx'" in str(operation.error)
     assert driver.state() is State.FATAL_ERROR
+
+
+@pytest.mark.parametrize("start", [at_commit, at_abort])
+def test_version_1_finds_the_epoch_that_a_timeout_has_left(start: Start) -> None:
+    """As real brokers do it: see TransactionManager._may_have_timed_out()."""
+    driver = start(False)
+    operation = driver.manager.commit() if start is at_commit else driver.manager.abort()
+    driver.step("EndTxn", "PRODUCER_FENCED")
+    assert driver.step("InitProducerId", "PRODUCER_FENCED").body["producer_epoch"] == 0
+    driver.request("InitProducerId")
+    driver.manager.unanswered(driver.now)
+    driver.sleep()
+    driver.step("FindCoordinator")
+    assert driver.step("InitProducerId", producer_epoch=2).body["producer_epoch"] == 1
+    assert operation.done
+    if start is at_commit:
+        assert isinstance(operation.error, errors.TransactionAbortableError)
+        assert driver.abort().done
+    assert driver.state() is State.READY
+    # The next time it asks with its own epoch first.
+    driver.manager.begin()
+    driver.manager.add_partition("t", 0)
+    driver.step("AddPartitionsToTxn")
+    driver.abort()
+    driver.step("EndTxn", "PRODUCER_FENCED")
+    assert driver.request("InitProducerId").body["producer_epoch"] == 2
+
+
+@pytest.mark.parametrize("trouble", ["lost", "timed out"])
+def test_version_1_does_not_ask_for_another_epoch_when_the_end_may_have_been_applied(trouble: str) -> None:
+    """Then another producer may have the next epoch, and asking with it would take over from that one."""
+    driver = at_commit(False)
+    operation = driver.manager.commit()
+    request = driver.request("EndTxn")
+    if trouble == "lost":
+        driver.manager.unanswered(driver.now)
+        driver.sleep()
+        driver.step("FindCoordinator")
+    else:
+        driver.reply(request, "REQUEST_TIMED_OUT")
+        driver.sleep()
+    driver.step("EndTxn", "PRODUCER_FENCED")
+    driver.step("InitProducerId", "PRODUCER_FENCED")
+    assert isinstance(operation.error, errors.ProducerFencedError)
 
 
 @pytest.mark.parametrize("code", ["INVALID_PRODUCER_EPOCH", "PRODUCER_FENCED"])

@@ -165,6 +165,8 @@ class TransactionManager:
         self._recover_reason: KafkaError | None = None
         self._decided = False
         self._perhaps_added = False
+        self._perhaps_ended = False
+        self._asks_with_next_epoch = False
         self._new_partitions: dict[tuple[str, int], None] = {}
         self._partitions: set[tuple[str, int]] = set()
         self._offsets: collections.deque[GroupOffsets] = collections.deque()
@@ -212,6 +214,7 @@ class TransactionManager:
         self._batches_sent = False
         self._decided = False
         self._perhaps_added = False
+        self._perhaps_ended = False
         self._partitions.clear()
         self._new_partitions.clear()
         self._offsets_added = False
@@ -354,7 +357,7 @@ class TransactionManager:
         if self.state is State.INITIALIZING:
             return self._init_request(-1, -1)
         if self._recover:
-            return self._init_request(self.producer_id, self.epoch)
+            return self._init_request(self.producer_id, self.epoch + self._asks_with_next_epoch)
         if self.state in (State.IN_TRANSACTION, State.COMMITTING):
             if self._new_partitions and not self.v2:
                 topics: dict[str, list[int]] = {}
@@ -425,6 +428,8 @@ class TransactionManager:
             self.coordinators.pop(request.to, None)
             if request.api.key in _ADDING:
                 self._perhaps_added = True
+            elif request.api is END_TXN:
+                self._perhaps_ended = True
         self._retry(now)
         self._settle_end()
 
@@ -523,7 +528,10 @@ class TransactionManager:
             return
         kind = errors.for_code(code)
         if code in _FENCED:
-            self._fatal(self._fenced(broker))
+            if self._recover and self._may_have_timed_out():
+                self._asks_with_next_epoch = True
+            else:
+                self._fatal(self._fenced(broker))
         elif self.state is State.INITIALIZING and (
             issubclass(kind, errors.AuthorizationError) or code == _ABORTABLE
         ):
@@ -539,10 +547,31 @@ class TransactionManager:
         else:
             self._fatal(kind("InitProducerId was refused", broker=broker))
 
+    def _may_have_timed_out(self) -> bool:
+        """Whether the coordinator may have aborted the transaction, and have forgotten this producer's epoch.
+
+        When it aborts a transaction of version 1 that took too long, it makes one epoch more and forgets the
+        last (Kafka's TransactionMetadata.prepareFenceProducerEpoch). It does so too for a producer that takes
+        over, but then makes a second one for it. So where the transaction was open, and this producer did not
+        end it, only the timeout leaves the coordinator with the next epoch: asking with that one cannot take
+        over from anybody.
+        """
+        was_open = self._offsets_added or bool(self._partitions)
+        was_refused = isinstance(self._recover_reason, errors.ProducerFencedError)
+        return (
+            was_open
+            and was_refused
+            and not self.v2
+            and not self._decided
+            and not self._perhaps_ended
+            and not self._asks_with_next_epoch
+        )
+
     def _recovered(self) -> None:
         """The epoch was bumped, so this producer is not fenced, and whatever was open is aborted."""
         self._recover = False
         self._recover_reason = None
+        self._asks_with_next_epoch = False
         if self.state is State.COMMITTING and not self._decided:
             self._decided = True
             self._abortable(
@@ -633,6 +662,7 @@ class TransactionManager:
             self._recover = self._sequence_lost or (self.v2_offered and not self.v2)
             return
         if self._lost_or_retriable(code, request, now):
+            self._perhaps_ended = self._perhaps_ended or code == _REQUEST_TIMED_OUT
             return
         if code == _INVALID_TXN_STATE and self.state is State.ABORTING and self._only_perhaps_added():
             # The epoch is right, and nothing is open: what was to open it never arrived.
