@@ -105,7 +105,11 @@ class DeliveryReporter:
         """
         kind, text = self._explain(code, message, topic, partition, attempts, age_ms, last_error, count)
         return kind(
-            text, topic=topic, partition=partition, broker=self._describe_broker(node_id), persisted=persisted
+            text,
+            topic=topic,
+            partition=partition,
+            broker=self._describe_broker(node_id) if node_id >= 0 else None,
+            persisted=persisted,
         )
 
     def _explain(
