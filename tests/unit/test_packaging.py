@@ -95,6 +95,7 @@ def test_every_option_is_in_the_documentation() -> None:
         "docs/architecture.md",
         "docs/migration.md",
         "docs/options.md",
+        "docs/performance.md",
     ],
 )
 def test_links_lead_somewhere(file: str) -> None:
