@@ -195,7 +195,7 @@ class KafkaProducer(ProducerCore):
             timeout: seconds; None: ``max_block_ms``.
 
         Raises:
-            TransactionAbortableError, TransactionAbortedError: it cannot be committed: abort_transaction().
+            TransactionAbortableError: it cannot be committed: call abort_transaction().
             ProducerFencedError: another producer has this ``transactional_id`` now; close this one.
             KafkaTimeoutError: the timeout ran out; call it again to go on waiting.
             IllegalStateError: no transaction is open.
