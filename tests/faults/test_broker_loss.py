@@ -155,7 +155,7 @@ def test_too_few_replicas_then_enough(
 def test_too_few_replicas_until_records_expire(
     brokers: FaultyCluster, topic: TopicFactory, make_producer: MakeProducer
 ) -> None:
-    """NOT_ENOUGH_REPLICAS says that nothing was written: so do the errors. Later records are not held up."""
+    """Errors are honest: 'no' only where nothing was written. Later records are not held up."""
     stream = Stream(
         make_producer(request_timeout_ms=1000, delivery_timeout_ms=3000),
         topic(assignment=[[1, 2, 3]], config={"min.insync.replicas": 3}),
@@ -168,7 +168,9 @@ def test_too_few_replicas_until_records_expire(
     stream.send(1000)
     failed = stream.settle(timeout=10)
     assert len(failed) == 1000
-    assert {sent.future.exception.persisted for sent in failed} == {"no"}
+    # NOT_ENOUGH_REPLICAS says that nothing was written; only a batch that is under way when it expires may be.
+    # check_acknowledged() looks whether 'no' was true.
+    assert {sent.future.exception.persisted for sent in failed} <= {"no", "possibly"}
     brokers.start(3)
     wait_until(lambda: len(brokers.in_sync(stream.topic)) == 3, "node 3 in sync", 60)
     stream.send(1000)
