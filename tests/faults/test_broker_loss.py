@@ -168,7 +168,7 @@ def test_too_few_replicas_until_records_expire(
     stream.send(1000)
     failed = stream.settle(timeout=10)
     assert len(failed) == 1000
-    # NOT_ENOUGH_REPLICAS says that nothing was written; only a batch that is under way when it expires may be.
+    # NOT_ENOUGH_REPLICAS says that nothing was written; a batch that is under way when it expires may be.
     # check_acknowledged() looks whether 'no' was true.
     assert {sent.future.exception.persisted for sent in failed} <= {"no", "possibly"}
     brokers.start(3)
