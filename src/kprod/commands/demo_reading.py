@@ -41,12 +41,18 @@ def find_reader(codecs: set[str]) -> str | None:
     for module in ("confluent_kafka", "kafka"):
         try:
             importlib.import_module(module)
-            if module == "kafka" and "snappy" in codecs:
-                importlib.import_module("snappy")
+            if module == "kafka" and not _kafka_python_reads(codecs):
+                continue
         except ImportError:
             continue
         return module
     return None
+
+
+def _kafka_python_reads(codecs: set[str]) -> bool:
+    """Whether the packages are there that kafka-python needs for these codecs."""
+    known = importlib.import_module("kafka.codec")
+    return all(getattr(known, f"has_{codec}")() for codec in codecs - {"none"})
 
 
 def make_reader(module: str | None, bootstrap_servers: str, cluster: MockCluster | None) -> Reader:
