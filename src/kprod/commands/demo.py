@@ -6,7 +6,7 @@ import argparse
 import contextlib
 import itertools
 import json
-import os
+import secrets
 import sys
 import time
 from collections import Counter
@@ -157,7 +157,7 @@ class _Job:
         self._args = args
         self._cluster = cluster
         # Real brokers keep the topics of earlier runs.
-        suffix = "" if cluster is not None else f"-{int(time.time())}-{os.getpid()}"
+        suffix = "" if cluster is not None else f"-{int(time.time())}-{secrets.token_hex(3)}"
         prefix = "" if cluster is not None else "kprod-demo-"
         self._topics = {stream.name: f"{prefix}{stream.name}{suffix}" for stream in STREAMS}
         self._codecs = codecs
