@@ -1,6 +1,6 @@
 """The accumulator: where application threads put records and the network loop finds batches."""
 from cpython.object cimport PyObject
-from libc.stdint cimport int32_t, int64_t, intptr_t
+from libc.stdint cimport int32_t, int64_t, intptr_t, uint64_t
 
 from kprod._core.buffer_pool cimport kp_pool
 from kprod._core.future cimport Batch, DeliveryFuture
@@ -86,3 +86,11 @@ cdef void queue_compression(kp_accumulator* a, kp_batch* b) noexcept nogil
 cdef void decide_batch(kp_accumulator* a, kp_batch* b, int32_t outcome) noexcept nogil
 cdef void unpin_batch(kp_accumulator* a, kp_batch* b) noexcept nogil
 cdef void free_batch_data(kp_accumulator* a, kp_batch* b) noexcept nogil
+
+
+cdef inline uint64_t next_random(uint64_t* state) noexcept nogil:
+    """xorshift64*: the next number of a sequence that starts with any odd `state`. Not for secrets."""
+    state[0] ^= state[0] >> 12
+    state[0] ^= state[0] << 25
+    state[0] ^= state[0] >> 27
+    return state[0] * <uint64_t>2685821657736338717

@@ -171,14 +171,6 @@ cdef inline int is_available(kp_partition* p) noexcept nogil:
     return broker != NULL and kp_load32_relaxed(&broker.usable)
 
 
-cdef inline uint64_t next_random(kp_topic* t) noexcept nogil:
-    # xorshift64*
-    t.random ^= t.random >> 12
-    t.random ^= t.random << 25
-    t.random ^= t.random >> 27
-    return t.random * <uint64_t>2685821657736338717
-
-
 cdef int candidates_are(kp_topic* t, kp_partition** partitions, int32_t n) noexcept nogil:
     """Which partitions the sticky choice is among: 2 available ones in client.rack, 1 available ones, 0 all."""
     cdef int32_t i
@@ -238,7 +230,7 @@ cdef int32_t locked_next_sticky(kp_topic* t) noexcept nogil:
         locked_weigh_partitions(t, now_us)
     if t.n_candidates == 0:
         return 0
-    pick = <int32_t>(next_random(t) % <uint64_t>t.weights[t.n_candidates - 1])
+    pick = <int32_t>(next_random(&t.random) % <uint64_t>t.weights[t.n_candidates - 1])
     low = 0
     high = t.n_candidates - 1
     while low < high:

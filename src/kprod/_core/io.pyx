@@ -20,8 +20,7 @@ from kprod._core.compression import decompress
 
 from kprod._core.accumulator cimport (
     Accumulator, GATE_CLOSED, GATE_FATAL, Topic, decide_batch, free_batch_data, kp_accumulator, locked_close_open,
-    queue_compression,
-    take_dirty, unpin_batch, wake_loop,
+    next_random, queue_compression, take_dirty, unpin_batch, wake_loop,
 )
 from kprod._core.buffer_pool cimport pool_alloc, pool_capacity_for, pool_force_charge
 from kprod._core.compression cimport compress
@@ -43,10 +42,10 @@ from kprod._core.record_batch cimport seal_batch, split_records
 from kprod._core.structs cimport (
     BATCH_OVERHEAD, ERROR_BAD_RESPONSE, ERROR_CLOSED, ERROR_DISCONNECTED, ERROR_EXPIRED, ERROR_GAP,
     ERROR_REQUEST_TIMED_OUT, ERROR_TOO_MANY_RETRIES, ERROR_TRANSACTION_ABORTED, FLAG_FATAL, FLAG_REFRESH,
-    FLAG_RETRIABLE, OUTCOME_ACKED,
-    OUTCOME_FAILED, OUTCOME_PENDING, OUTCOME_SPLIT, PERSISTED_NO, PERSISTED_POSSIBLY, PERSISTED_YES, STAGE_CLOSED,
-    STAGE_COMPRESSING, STAGE_DONE, STAGE_IN_FLIGHT, STAGE_OPEN, STAGE_RETRY, STAGE_SPLIT, kp_batch, kp_broker,
-    kp_late_callback, kp_partition, kp_record_error, kp_record_info, kp_request, kp_topic,
+    FLAG_RETRIABLE, OUTCOME_ACKED, OUTCOME_FAILED, OUTCOME_PENDING, OUTCOME_SPLIT, PERSISTED_NO,
+    PERSISTED_POSSIBLY, PERSISTED_YES, STAGE_CLOSED, STAGE_COMPRESSING, STAGE_DONE, STAGE_IN_FLIGHT,
+    STAGE_OPEN, STAGE_RETRY, STAGE_SPLIT, kp_batch, kp_broker, kp_late_callback, kp_partition,
+    kp_record_error, kp_record_info, kp_request, kp_topic,
 )
 
 cdef enum:
@@ -663,9 +662,7 @@ cdef class NetworkLoop:
             kp_mutex_lock(&loop.lock)
             b = oldest_incomplete(loop)
             while b != NULL:
-                kp_mutex_lock(&loop.a.lock)
-                newer = b.newer
-                kp_mutex_unlock(&loop.a.lock)
+                newer = newer_incomplete(loop, b)
                 is_in_flight = b.stage == STAGE_IN_FLIGHT
                 if in_flight if is_in_flight else queued:
                     if give_up(loop, b, error):
@@ -686,9 +683,7 @@ cdef class NetworkLoop:
             kp_mutex_lock(&loop.lock)
             b = oldest_incomplete(loop)
             while b != NULL:
-                kp_mutex_lock(&loop.a.lock)
-                newer = b.newer
-                kp_mutex_unlock(&loop.a.lock)
+                newer = newer_incomplete(loop, b)
                 if b.partition.topic == &topic.t and b.stage != STAGE_IN_FLIGHT:
                     give_up(loop, b, error)
                 b = newer

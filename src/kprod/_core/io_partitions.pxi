@@ -300,10 +300,7 @@ cdef int64_t backoff_us(kp_loop* loop, int32_t attempts) noexcept nogil:
         i += 1
     if wait > loop.retry_backoff_max_us:
         wait = loop.retry_backoff_max_us
-    loop.random ^= loop.random >> 12
-    loop.random ^= loop.random << 25
-    loop.random ^= loop.random >> 27
-    return wait * 8 // 10 + <int64_t>((loop.random * <uint64_t>2685821657736338717) % <uint64_t>(wait * 4 // 10 + 1))
+    return wait * 8 // 10 + <int64_t>(next_random(&loop.random) % <uint64_t>(wait * 4 // 10 + 1))
 
 
 cdef void batch_acked(kp_loop* loop, kp_batch* b, int64_t base_offset, int64_t log_append_time) noexcept nogil:
@@ -472,6 +469,15 @@ cdef kp_batch* oldest_incomplete(kp_loop* loop) noexcept nogil:
     return b
 
 
+cdef kp_batch* newer_incomplete(kp_loop* loop, kp_batch* b) noexcept nogil:
+    """The one after `b`: to be taken before `b` is decided, which takes it off the list."""
+    cdef kp_batch* newer
+    kp_mutex_lock(&loop.a.lock)
+    newer = b.newer
+    kp_mutex_unlock(&loop.a.lock)
+    return newer
+
+
 cdef int64_t expire(kp_loop* loop, int64_t now_us) noexcept nogil:
     """Fail what is older than delivery.timeout.ms. Returns when the next one will be, or INT64_MAX."""
     cdef kp_batch* b
@@ -479,9 +485,7 @@ cdef int64_t expire(kp_loop* loop, int64_t now_us) noexcept nogil:
     cdef kp_partition* p
     b = oldest_incomplete(loop)
     while b != NULL and b.created_us + loop.delivery_timeout_us <= now_us:
-        kp_mutex_lock(&loop.a.lock)
-        newer = b.newer
-        kp_mutex_unlock(&loop.a.lock)
+        newer = newer_incomplete(loop, b)
         p = b.partition
         if give_up(loop, b, ERROR_EXPIRED):
             evaluate(loop, p, now_us)

@@ -45,7 +45,6 @@ cdef enum:
 
 # Errors that no broker sends. kprod.engine turns them into exceptions.
 cdef enum:
-    ERROR_NONE = 0
     ERROR_EXPIRED = -1001              # delivery.timeout.ms is over
     ERROR_CLOSED = -1002               # the producer was closed before an answer came
     ERROR_PURGED_QUEUE = -1003
@@ -54,9 +53,7 @@ cdef enum:
     ERROR_TOO_MANY_RETRIES = -1006
     ERROR_DISCONNECTED = -1007
     ERROR_BAD_RESPONSE = -1008
-    ERROR_COMPRESSION = -1009
     ERROR_FATAL = -1010                # the producer can send nothing more
-    ERROR_FORKED = -1011
     ERROR_REQUEST_TIMED_OUT = -1012    # no answer within request.timeout.ms
     ERROR_WAIT_TIMED_OUT = -1013       # DeliveryFuture.get(timeout): the record is still on its way
     ERROR_BUFFER_EXHAUSTED = -1014     # no memory within max.block.ms
@@ -244,7 +241,6 @@ cdef struct kp_request:
     int16_t acks
     int8_t is_produce
     int8_t expects_response
-    int8_t orphaned
     int64_t token              # control requests: who asked
     int64_t queued_us
     int64_t sent_us            # last byte handed to the kernel
@@ -258,7 +254,6 @@ cdef struct kp_broker:
     int64_t generation         # counts connections
     int32_t can_produce        # the control thread has finished the set-up
     int16_t produce_version
-    int32_t max_frame
     kp_request* out_head       # to be written
     kp_request* out_tail
     kp_request* wait_head      # written, awaiting their response, in order
