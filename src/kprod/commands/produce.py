@@ -302,7 +302,6 @@ class _Run:
                 self._producer.flush()
             except KeyboardInterrupt:
                 interrupted = True
-                self._display.message("interrupted: what was read is still sent; Ctrl-C again gives it up")
                 self._flush_interrupted()
         seconds = time.perf_counter() - self._started
         if why is not None:
@@ -318,6 +317,8 @@ class _Run:
 
     def _flush_interrupted(self) -> None:
         try:
+            # In here as well: the second interrupt may come as soon as the message can be read.
+            self._display.message("interrupted: what was read is still sent; Ctrl-C again gives it up")
             self._producer.flush()
         except KeyboardInterrupt:
             self._failures.quiet = True
