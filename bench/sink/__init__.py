@@ -1,9 +1,9 @@
-"""A cluster that acknowledges as fast as loopback allows and checks nothing: ``bench/sink/sink.c`` as a process.
+"""``bench/sink/sink.c`` as a process: a cluster that acknowledges at loopback speed and checks nothing.
 
     with Sink(brokers=3, partitions=100) as sink:
         producer = KafkaProducer(bootstrap_servers=sink.bootstrap_servers)
 
-``python -m bench.sink BROKERS PARTITIONS`` runs one until Enter is pressed, and then prints what it has counted.
+``python -m bench.sink BROKERS PARTITIONS`` runs one until Enter is pressed, and then prints its counts.
 """
 
 from __future__ import annotations
