@@ -2,7 +2,9 @@
 
 ``kafka``     one node, ``kafka3`` three nodes; a :class:`tests.kafka.cluster.KafkaCluster` for the whole
               session. After each test whatever it killed or paused is up again.
-``topic``     makes topics with names of their own, on the one-node cluster; ``topic3`` on the three nodes.
+``kafka_secure``  one node that also listens with TLS and SASL.
+``topic``     makes topics with names of their own, on the one-node cluster; ``topic3`` on the three nodes,
+              ``secure_topic`` on the secure one.
 
 Without Java or Maven the tests that need Kafka are skipped and say why; with ``KPROD_REQUIRE_KAFKA=1`` they
 fail.
@@ -21,7 +23,14 @@ import pytest
 if TYPE_CHECKING:
     from tests.kafka.cluster import KafkaCluster
 
-_CLUSTER_FIXTURES = {"kafka": "kafka", "topic": "kafka", "kafka3": "kafka3", "topic3": "kafka3"}
+_CLUSTER_FIXTURES = {
+    "kafka": "kafka",
+    "topic": "kafka",
+    "kafka3": "kafka3",
+    "topic3": "kafka3",
+    "kafka_secure": "kafka",
+    "secure_topic": "kafka",
+}
 _running: dict[str, KafkaCluster] = {}
 
 
@@ -82,6 +91,12 @@ def kafka3() -> Iterator[KafkaCluster]:
     yield from _cluster("kafka3", 3)
 
 
+@pytest.fixture(scope="session")
+def kafka_secure() -> Iterator[KafkaCluster]:
+    """One real Kafka node with the listeners of ``tests.kafka.cluster.SECURE_LISTENERS``, for the session."""
+    yield from _cluster("kafka_secure", 1, secure=True)
+
+
 @pytest.fixture
 def topic(kafka: KafkaCluster, request: pytest.FixtureRequest) -> Iterator[TopicFactory]:
     """Makes topics on the one-node cluster; they are deleted after the test."""
@@ -100,6 +115,16 @@ def topic3(kafka3: KafkaCluster, request: pytest.FixtureRequest) -> Iterator[Top
     kafka3.heal()
     for name in factory.names:
         kafka3.delete_topic(name)
+
+
+@pytest.fixture
+def secure_topic(kafka_secure: KafkaCluster, request: pytest.FixtureRequest) -> Iterator[TopicFactory]:
+    """Makes topics on the secure cluster; they are deleted after the test."""
+    factory = TopicFactory(kafka_secure, request.node.name, replication=1)
+    yield factory
+    kafka_secure.heal()
+    for name in factory.names:
+        kafka_secure.delete_topic(name)
 
 
 @pytest.fixture(autouse=True)

@@ -34,6 +34,7 @@ from confluent_kafka.admin import (
     ResourceType,
 )
 
+from tests.certificates import Certificate, CertificateAuthority
 from tests.kafka import reaper
 from tests.kafka.distribution import KafkaDistribution, ensure_distribution
 
@@ -44,6 +45,18 @@ START_TIMEOUT_S = 90.0
 # the port of a broker that is down for a moment.
 _PORTS = range(20000, 32768)
 _LOG_TAIL_BYTES = 16_384
+
+SECURE_LISTENERS: Mapping[str, str] = {
+    "SSL": "SSL",
+    "MTLS": "SSL",
+    "SASL_PLAINTEXT": "SASL_PLAINTEXT",
+    "SASL_SSL": "SASL_SSL",
+}
+"""Names of the listeners that a secure cluster has beside PLAINTEXT, and their security protocols."""
+USERS: Mapping[str, str] = {"admin": "admin-secret", "alice": "alice-secret"}
+"""Users of a secure cluster and their passwords, for PLAIN and SCRAM. `admin` may do everything."""
+CLIENT_NAME = "kprod client"
+"""Common name of the client's certificate on a secure cluster; may do everything."""
 # The admin client complains about every broker that a test has killed.
 _log = logging.getLogger("tests.kafka.admin")
 _log.addHandler(logging.NullHandler())
@@ -95,6 +108,7 @@ class _Node:
         self.number = number
         self.port = next(ports)
         self.controller_port = next(ports)
+        self.secure_ports = {name: next(ports) for name in SECURE_LISTENERS}
         self.folder = folder / f"node-{number}"
         self.folder.mkdir()
         self.data = self.folder / "data"
@@ -127,6 +141,9 @@ class KafkaCluster:
         nodes: how many. One and three are what the tests use.
         heap_mb: heap of each broker in MiB.
         distribution: which Kafka; fetched when not given.
+        secure: also listen on :data:`SECURE_LISTENERS`, with :attr:`certificates` and :data:`USERS`, and ask
+            an authorizer: besides clients on PLAINTEXT and SSL only `admin` and :data:`CLIENT_NAME` may do
+            anything. MTLS asks for a client certificate.
         server_properties: more broker options, such as ``auto_create_topics_enable=False``; an underscore
             stands for a dot, and names with a dot are taken as they are.
 
@@ -143,6 +160,7 @@ class KafkaCluster:
         *,
         heap_mb: int = 320,
         distribution: KafkaDistribution | None = None,
+        secure: bool = False,
         **server_properties: object,
     ) -> None:
         self.distribution = distribution or ensure_distribution()
@@ -150,6 +168,11 @@ class KafkaCluster:
         self.keep_logs = False
         self._heap_mb = heap_mb
         self._stopped = False
+        self._secure = secure
+        if secure:
+            self.certificates = CertificateAuthority(self.folder)
+            self.broker_certificate: Certificate = self.certificates.issue("broker")
+            self.client_certificate: Certificate = self.certificates.issue(CLIENT_NAME, hosts=("client",))
         ports = _free_ports()
         self._nodes = {number: _Node(number, self.folder, ports) for number in range(1, nodes + 1)}
         atexit.register(self.stop)
@@ -191,6 +214,10 @@ class KafkaCluster:
     def bootstrap_servers(self) -> str:
         """``host:port`` of every node, comma-separated."""
         return ",".join(self.address(number) for number in self._nodes)
+
+    def servers(self, listener: str, host: str = "localhost") -> str:
+        """``host:port`` of every node for one of :data:`SECURE_LISTENERS`, comma-separated."""
+        return ",".join(f"{host}:{node.secure_ports[listener]}" for node in self._nodes.values())
 
     @property
     def nodes(self) -> list[int]:
@@ -454,6 +481,8 @@ class KafkaCluster:
 
     def _format(self, overrides: Mapping[str, object]) -> None:
         properties = self._server_properties()
+        if self._secure:
+            properties.update(self._security_properties())
         properties.update(
             {
                 name if "." in name else name.replace("_", "."): _property_text(v)
@@ -463,18 +492,25 @@ class KafkaCluster:
         cluster_id = "kprod-test-cluster-001"  # 22 characters, the length of a base64 UUID
         formatting = []
         for node in self._nodes.values():
+            plaintext = f"PLAINTEXT://127.0.0.1:{node.port}"
+            controller = f"CONTROLLER://127.0.0.1:{node.controller_port}"
+            others = ports = ""
+            if self._secure:
+                others = "".join(f",{name}://localhost:{port}" for name, port in node.secure_ports.items())
+                ports = "".join(f",{name}://127.0.0.1:{port}" for name, port in node.secure_ports.items())
             own = {
                 "node.id": str(node.number),
-                "listeners": f"PLAINTEXT://127.0.0.1:{node.port},CONTROLLER://127.0.0.1:{node.controller_port}",
-                "advertised.listeners": f"PLAINTEXT://127.0.0.1:{node.port}",
+                "listeners": f"{plaintext},{controller}{ports}",
+                "advertised.listeners": f"{plaintext}{others}",
                 "log.dirs": str(node.data),
             }
             node.properties.write_text(
                 "".join(f"{key}={value}\n" for key, value in {**own, **properties}.items())
             )
             command = self.distribution.tool(
-                "kafka.tools.StorageTool", "format", "-t", cluster_id, "-c", str(node.properties)
-            )
+                "kafka.tools.StorageTool", "format", "-t", cluster_id, "-c", str(node.properties),
+                *(self._scram_arguments() if self._secure else ()),
+            )  # fmt: skip
             formatting.append(
                 subprocess.Popen(
                     command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
@@ -527,6 +563,41 @@ class KafkaCluster:
             # Preallocated index files (10 MiB each by default) of many small topics would fill the disk.
             "log.index.size.max.bytes": "1048576",
         }
+
+    @staticmethod
+    def _scram_arguments() -> Iterator[str]:
+        for mechanism in ("SCRAM-SHA-256", "SCRAM-SHA-512"):
+            for name, password in USERS.items():
+                yield "--add-scram"
+                yield f"{mechanism}=[name={name},password={password}]"
+
+    def _security_properties(self) -> dict[str, str]:
+        protocols = ",".join(f"{name}:{protocol}" for name, protocol in SECURE_LISTENERS.items())
+        properties = {
+            "listener.security.protocol.map": f"PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,{protocols}",
+            "ssl.keystore.type": "PEM",
+            "ssl.keystore.location": str(self.broker_certificate.store),
+            "ssl.truststore.type": "PEM",
+            "ssl.truststore.location": str(self.certificates.file),
+            "listener.name.mtls.ssl.client.auth": "required",
+            "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
+            "super.users": f"User:ANONYMOUS;User:admin;User:CN={CLIENT_NAME}",
+            "sasl.enabled.mechanisms": "PLAIN,SCRAM-SHA-256,SCRAM-SHA-512,OAUTHBEARER",
+        }
+        users = " ".join(f'user_{name}="{password}"' for name, password in USERS.items())
+        modules = {
+            "plain": f"plain.PlainLoginModule required {users};",
+            "scram-sha-256": "scram.ScramLoginModule required;",
+            "scram-sha-512": "scram.ScramLoginModule required;",
+            # Unsecured tokens are taken by default: signed by nobody.
+            "oauthbearer": 'oauthbearer.OAuthBearerLoginModule required unsecuredLoginStringClaim_sub="broker";',
+        }
+        for listener in ("sasl_plaintext", "sasl_ssl"):
+            for mechanism, module in modules.items():
+                properties[f"listener.name.{listener}.{mechanism}.sasl.jaas.config"] = (
+                    f"org.apache.kafka.common.security.{module}"
+                )
+        return properties
 
     def _spawn(self, node: _Node) -> None:
         command = self.distribution.command("kafka.Kafka", str(node.properties), heap_mb=self._heap_mb)

@@ -10,7 +10,7 @@ import re
 import secrets
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import kafka as kafka_python
@@ -41,12 +41,13 @@ def stream_confluent(
     expect: int | None = None,
     isolation: str = "read_uncommitted",
     timeout: float = 60.0,
+    settings: Mapping[str, str] | None = None,
 ) -> Iterator[list[Message]]:
     """All of a topic from its beginning, as lists of confluent-kafka's messages, for streams of millions.
 
     Ends when every partition's end was reached; with ``expect``, not before that many records were seen,
     unless ``timeout`` seconds pass without a record (needed where the broker answers before a record can be
-    read: acks 0 and 1). CRCs are checked.
+    read: acks 0 and 1). CRCs are checked. ``settings`` are further options, such as those of TLS.
 
     Raises:
         TimeoutError: a partition's end was not reached within ``timeout`` seconds of silence.
@@ -63,6 +64,7 @@ def stream_confluent(
             "fetch.wait.max.ms": 20,
             "fetch.error.backoff.ms": 20,
             "log_level": 2,
+            **(settings or {}),
         }
     )
     try:
@@ -104,9 +106,12 @@ def read_confluent(
     expect: int | None = None,
     isolation: str = "read_uncommitted",
     timeout: float = 15.0,
+    settings: Mapping[str, str] | None = None,
 ) -> list[ConsumedRecord]:
     """All of a topic by librdkafka, by partition and offset; the arguments are :func:`stream_confluent`'s."""
-    messages = stream_confluent(bootstrap_servers, topic, expect=expect, isolation=isolation, timeout=timeout)
+    messages = stream_confluent(
+        bootstrap_servers, topic, expect=expect, isolation=isolation, timeout=timeout, settings=settings
+    )
     return sorted((_from_confluent(message) for batch in messages for message in batch), key=_place)
 
 
