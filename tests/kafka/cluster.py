@@ -590,7 +590,9 @@ class KafkaCluster:
             "scram-sha-256": "scram.ScramLoginModule required;",
             "scram-sha-512": "scram.ScramLoginModule required;",
             # Unsecured tokens are taken by default: signed by nobody.
-            "oauthbearer": 'oauthbearer.OAuthBearerLoginModule required unsecuredLoginStringClaim_sub="broker";',
+            "oauthbearer": (
+                'oauthbearer.OAuthBearerLoginModule required unsecuredLoginStringClaim_sub="broker";'
+            ),
         }
         for listener in ("sasl_plaintext", "sasl_ssl"):
             for mechanism, module in modules.items():
