@@ -73,14 +73,24 @@ cdef class Accumulator:
     cdef int check_gate(self) except -1
     cdef int await_leader(self, Topic topic, int32_t partition, int64_t size, int64_t deadline) except -1
     cdef Batch new_batch(self, Topic topic, int32_t partition, kp_record* r, int64_t deadline, int slots)
+    cdef Batch empty_batch(self, Topic topic)
     cdef int reap(self) except -1
 
 
 cdef int32_t choose_sticky(kp_accumulator* a, kp_topic* t) noexcept nogil
 cdef int32_t choose_round_robin(kp_topic* t) noexcept nogil
+cdef int is_available(kp_partition* p) noexcept nogil
+cdef void leave_sticky(kp_topic* t, int32_t partition) noexcept nogil
 cdef void mark_dirty(kp_accumulator* a, kp_partition* p) noexcept nogil
 cdef void wake_loop(kp_accumulator* a, int64_t needed_at_us) noexcept nogil
 cdef kp_partition* take_dirty(kp_accumulator* a) noexcept nogil
+cdef int try_batch_memory(kp_accumulator* a, kp_partition* p, kp_batch* b, int64_t need, int32_t records,
+                          int slots) noexcept nogil
+cdef int locked_open_batch(kp_accumulator* a, kp_partition* p, kp_batch* b, PyObject* owner, int64_t now_us,
+                           int64_t timestamp) noexcept nogil
+cdef int locked_grow(kp_accumulator* a, kp_batch* b, int64_t need, int64_t limit) noexcept nogil
+cdef int locked_object_slots(kp_accumulator* a, kp_batch* b, PyObject*** slots, int32_t* capacity) noexcept nogil
+cdef int compress_batch(kp_accumulator* a, Batch batch) except -1
 cdef void locked_close_open(kp_partition* p) noexcept nogil
 cdef void queue_compression(kp_accumulator* a, kp_batch* b) noexcept nogil
 cdef void decide_batch(kp_accumulator* a, kp_batch* b, int32_t outcome) noexcept nogil

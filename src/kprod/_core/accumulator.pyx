@@ -165,7 +165,7 @@ cdef class Topic:
 
 # ------------------------------------------------------------------------------------------------ partitioning
 
-cdef inline int is_available(kp_partition* p) noexcept nogil:
+cdef int is_available(kp_partition* p) noexcept nogil:
     # Brokers live as long as the loop, which outlives every send().
     cdef kp_broker* broker = <kp_broker*>kp_load_ptr(<void**>&p.broker)
     return broker != NULL and kp_load32_relaxed(&broker.usable)
@@ -454,6 +454,39 @@ cdef void decide_batch(kp_accumulator* a, kp_batch* b, int32_t outcome) noexcept
         unpin_batch(a, b)
 
 
+cdef inline int64_t first_capacity(kp_accumulator* a, kp_partition* p, int64_t need) noexcept nogil:
+    """The size that a new batch starts with: that of the partition's last one."""
+    cdef int64_t capacity = p.last_capacity if p.last_capacity < p.topic.batch_size else p.topic.batch_size
+    return pool_capacity_for(a.pool, capacity if capacity > need else need)
+
+
+cdef int give_buffers(kp_accumulator* a, kp_batch* b, int64_t capacity, int64_t charge, int32_t records) noexcept nogil:
+    """Allocate what is charged already. 0: the C library has no memory; nothing is charged any more."""
+    free(b.info)               # left from an earlier try with the same batch
+    b.data = pool_alloc(a.pool, capacity)
+    b.info = <kp_record_info*>malloc(records * sizeof(kp_record_info))
+    b.capacity = capacity
+    b.charged = charge
+    if b.data == NULL or b.info == NULL:
+        free_batch_data(a, b)
+        return 0
+    b.info_capacity = records
+    kp_store64(&a.wall_offset_ms, kp_realtime_ms() - kp_monotonic_us() // 1000)
+    return 1
+
+
+cdef int try_batch_memory(kp_accumulator* a, kp_partition* p, kp_batch* b, int64_t need, int32_t records,
+                          int slots) noexcept nogil:
+    """Memory for a new batch of at least `need` bytes that has room to describe `records`. 0: there is none now.
+
+    `slots` is how many references (callback, headers) are kept per record.
+    """
+    cdef int64_t capacity = first_capacity(a, p, need)
+    cdef int64_t charge = capacity + records * <int64_t>(sizeof(kp_record_info) + slots * sizeof(void*))
+    return (not crowds_out(a, p, need) and pool_try_charge(a.pool, charge)
+            and give_buffers(a, b, capacity, charge, records))
+
+
 cdef int locked_grow(kp_accumulator* a, kp_batch* b, int64_t need, int64_t limit) noexcept nogil:
     """Room for `need` more bytes and one more record description. 0: no memory is free for it now."""
     cdef int64_t capacity, extra
@@ -494,7 +527,7 @@ cdef int locked_grow(kp_accumulator* a, kp_batch* b, int64_t need, int64_t limit
     return 1
 
 
-cdef int locked_object_slots(kp_accumulator* a, kp_batch* b, PyObject*** slots, int32_t* capacity) noexcept:
+cdef int locked_object_slots(kp_accumulator* a, kp_batch* b, PyObject*** slots, int32_t* capacity) noexcept nogil:
     """Make an array of references as long as `info`; new places are NULL. 0: no memory is free for it now."""
     cdef int64_t extra
     cdef PyObject** grown
@@ -671,7 +704,10 @@ cdef class Accumulator:
             before = p.open
             result = locked_append(a, p, r, now_us, callback, kept_headers, &owner, &index)
             if result == NO_OPEN_BATCH and before == NULL and spare is not None:
-                if locked_open_batch(a, p, spare, now_us, r.timestamp):
+                Py_INCREF(spare)
+                if not locked_open_batch(a, p, &spare.b, <PyObject*>spare, now_us, r.timestamp):
+                    Py_DECREF(spare)
+                else:
                     opened = 1
                     before = p.open
                     result = locked_append(a, p, r, now_us, callback, kept_headers, &owner, &index)
@@ -754,10 +790,7 @@ cdef class Accumulator:
         cdef Batch batch
         self.reap()
         self.await_leader(topic, partition, need, deadline)
-        capacity = p.last_capacity if p.last_capacity < topic.t.batch_size else topic.t.batch_size
-        if capacity < need:
-            capacity = need
-        capacity = pool_capacity_for(a.pool, capacity)
+        capacity = first_capacity(a, p, need)
         charge = capacity + description
         charged = pool_try_charge(a.pool, charge)
         if not charged:
@@ -792,19 +825,17 @@ cdef class Accumulator:
                 raise self.reporter.delivery_error(
                     ERROR_BUFFER_EXHAUSTED, None, topic.name, partition, p.leader_id, "no", 0,
                     (kp_monotonic_us() - waited_from) / 1000.0, 0, 1)
-        batch = Batch.__new__(Batch)
-        batch.b.data = pool_alloc(a.pool, capacity)
-        batch.b.info = <kp_record_info*>malloc(FIRST_INFO * sizeof(kp_record_info))
-        batch.b.capacity = capacity
-        batch.b.charged = charge
-        if batch.b.data == NULL or batch.b.info == NULL:
-            free_batch_data(a, &batch.b)
+        batch = self.empty_batch(topic)
+        if not give_buffers(a, &batch.b, capacity, charge, FIRST_INFO):
             raise MemoryError(f"no memory for a record batch of {capacity} bytes")
-        batch.b.info_capacity = FIRST_INFO
+        return batch
+
+    cdef Batch empty_batch(self, Topic topic):
+        """A batch that has no memory yet."""
+        cdef Batch batch = Batch.__new__(Batch)
         batch.topic = topic
         batch.topic_name = topic.name
         batch.reporter = self.reporter
-        kp_store64(&a.wall_offset_ms, kp_realtime_ms() - kp_monotonic_us() // 1000)
         return batch
 
     # -- decided batches
@@ -1000,9 +1031,12 @@ cdef class Accumulator:
                 "wait_us": pool.wait_us, "exhausted": pool.exhausted}
 
 
-cdef int locked_open_batch(kp_accumulator* a, kp_partition* p, Batch batch, int64_t now_us, int64_t timestamp) noexcept:
-    """Make `batch` the open batch of its partition; the engine's reference to it is taken here. 0: the gate closed."""
-    cdef kp_batch* b = &batch.b
+cdef int locked_open_batch(kp_accumulator* a, kp_partition* p, kp_batch* b, PyObject* owner, int64_t now_us,
+                           int64_t timestamp) noexcept nogil:
+    """Make `b` the open batch of its partition. 0: the gate closed.
+
+    The engine's reference to `owner`, the Batch object, is the caller's, who gives it away unless this returns 0.
+    """
     kp_mutex_lock(&a.lock)
     if a.gate != GATE_OPEN:
         kp_mutex_unlock(&a.lock)
@@ -1018,8 +1052,7 @@ cdef int locked_open_batch(kp_accumulator* a, kp_partition* p, Batch batch, int6
     a.newest = b
     a.incomplete += 1
     kp_mutex_unlock(&a.lock)
-    Py_INCREF(batch)
-    b.owner = <PyObject*>batch
+    b.owner = owner
     b.pins = 1
     b.held_by = <kp_broker*>kp_load_ptr(<void**>&p.broker)
     if b.held_by == NULL:
