@@ -1,20 +1,26 @@
 """One measurement of one Python client, in a process of its own: ``python -m bench.measure``.
 
-Reads a JSON line (client, bootstrap, topic, workload), prints a JSON line (a :class:`Measurement`).
+Reads a JSON line (client, bootstrap, topic, workload, cpus), prints a JSON line (a :class:`Measurement`).
 """
 
 from __future__ import annotations
 
 import json
+import math
+import os
 import resource
 import sys
 import threading
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from time import perf_counter, thread_time
+from typing import Any
 
-from bench.clients import BenchClient, counts_reports, make_client
+from bench.clients import SPECS, BenchClient, make_client
 from bench.workload import Workload
 
+# Of the time from send() to report, for pictures.
+QUANTILES = (0.01, 0.05, *(q / 100 for q in range(10, 100, 5)), 0.97, 0.98, 0.99, 0.995, 0.999, 0.9999)
 RSS_UNIT = 1 if sys.platform == "darwin" else 1024  # bytes on macOS, KiB elsewhere
 
 
@@ -30,6 +36,11 @@ class Measurement:
         peak_rss: the process's largest resident set so far, in bytes.
         p50_ms: median of the time from ``send()`` to the delivery report; None without reports.
         p99_ms: 99th percentile of the same.
+        p999_ms: 99.9th percentile of the same.
+        quantiles_ms: the same at each of :data:`QUANTILES`.
+        requests: Produce requests, warm-up included; None where the target cannot tell.
+        bytes_out: bytes that the client sent, all requests, warm-up included; None likewise.
+        all_records: the records that these two belong to.
     """
 
     records: int
@@ -39,6 +50,31 @@ class Measurement:
     peak_rss: int
     p50_ms: float | None
     p99_ms: float | None
+    p999_ms: float | None = None
+    quantiles_ms: list[float] | None = None
+    requests: int | None = None
+    bytes_out: int | None = None
+    all_records: int | None = None
+
+    @property
+    def cpu_ns(self) -> float:
+        """CPU time per record in ns."""
+        return self.cpu_seconds / self.records * 1e9
+
+    @property
+    def system_ns(self) -> float | None:
+        """The part of :attr:`cpu_ns` in the kernel."""
+        return None if self.system_seconds is None else self.system_seconds / self.records * 1e9
+
+    @property
+    def user_ns(self) -> float | None:
+        """The rest of it."""
+        return None if self.system_ns is None else self.cpu_ns - self.system_ns
+
+    @property
+    def rate(self) -> float:
+        """Records per second."""
+        return self.records / self.seconds
 
     def to_json(self) -> str:
         """All of it, for another process."""
@@ -50,11 +86,9 @@ class Measurement:
         return cls(**json.loads(text))
 
 
-def percentile_ms(seconds: list[float], percent: int) -> float | None:
-    """The nearest-rank percentile in ms, None of nothing."""
-    if not seconds:
-        return None
-    return sorted(seconds)[max(0, -(-len(seconds) * percent // 100) - 1)] * 1e3
+def quantile(ordered: Sequence[float], fraction: float) -> float:
+    """The nearest-rank quantile of values in ascending order."""
+    return ordered[max(0, math.ceil(len(ordered) * fraction) - 1)]
 
 
 class _Spinner:
@@ -111,7 +145,7 @@ def measure(name: str, bootstrap: str, topic: str, workload: Workload) -> Measur
     client.drain()
     end, after = perf_counter(), _cpu(spinner)
 
-    expected = (warmup + measured) * workload.block if counts_reports(name) else 0
+    expected = (warmup + measured) * workload.block if SPECS[name].reports else 0
     if client.failed or client.acked != expected:
         raise RuntimeError(
             f"{name}: {client.acked} of {expected} records acknowledged, {len(client.failed)} failed: "
@@ -124,12 +158,24 @@ def measure(name: str, bootstrap: str, topic: str, workload: Workload) -> Measur
         cpu_seconds=after[0] - before[0],
         system_seconds=after[1] - before[1],
         peak_rss=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * RSS_UNIT,
-        p50_ms=percentile_ms(client.latencies, 50),
-        p99_ms=percentile_ms(client.latencies, 99),
+        **_latency(sorted(client.latencies)),
     )
+
+
+def _latency(ordered: list[float]) -> dict[str, Any]:
+    if not ordered:
+        return {"p50_ms": None, "p99_ms": None}
+    return {
+        "p50_ms": quantile(ordered, 0.5) * 1e3,
+        "p99_ms": quantile(ordered, 0.99) * 1e3,
+        "p999_ms": quantile(ordered, 0.999) * 1e3,
+        "quantiles_ms": [round(quantile(ordered, q) * 1e3, 4) for q in QUANTILES],
+    }
 
 
 if __name__ == "__main__":
     asked = json.loads(sys.stdin.readline())
+    if asked["cpus"]:
+        os.sched_setaffinity(0, asked["cpus"])
     found = measure(asked["client"], asked["bootstrap"], asked["topic"], Workload(**asked["workload"]))
     print(found.to_json())

@@ -15,7 +15,9 @@ BLOCK = 256
 _BLOCKS_PER_SECOND = 200
 # The records are made before the clock starts and used in turn; few enough to leave the memory figures alone.
 _POOL_BYTES = 4 << 20
+_POOL_RECORDS = 1 << 16
 _FEWEST_BLOCKS = 4
+_BLOCK_BYTES = 2 << 20
 
 CODECS = ("none", "gzip", "snappy", "lz4", "zstd")
 
@@ -34,6 +36,7 @@ class Workload:
         batch_size: largest batch in bytes.
         rate: records per second, 0 for as fast as the client takes them.
         busy: another Python thread of the client's process spins all the time.
+        block_size: records per block when there is no rate.
     """
 
     records: int
@@ -45,19 +48,27 @@ class Workload:
     batch_size: int = 65536
     rate: int = 0
     busy: bool = False
+    block_size: int = BLOCK
 
     @cached_property
     def block(self) -> int:
-        """Records per block."""
-        return min(BLOCK, max(1, self.rate // _BLOCKS_PER_SECOND)) if self.rate else BLOCK
+        """Records per block: fewer of large ones, so that a block is not more than a few requests."""
+        if self.rate:
+            return min(self.block_size, max(1, self.rate // _BLOCKS_PER_SECOND))
+        return max(1, min(self.block_size, _BLOCK_BYTES // self.size))
 
     def whole_blocks(self, records: int) -> int:
         """The number of blocks that hold so many records, at least one."""
         return max(1, -(-records // self.block))
 
-    def scaled_down(self, factor: int) -> Workload:
-        """The same with only this part of the records."""
-        return replace(self, records=self.records // factor, warmup=self.warmup // factor)
+    def for_client(self, share: float, block_size: int) -> Workload:
+        """The same with a share of the records, in blocks of this size."""
+        return replace(
+            self,
+            records=max(1, int(self.records * share)),
+            warmup=max(1, int(self.warmup * share)),
+            block_size=block_size,
+        )
 
     def blocks(self, first: int, count: int) -> Iterator[Any]:
         """``count`` blocks from the ``first`` one on: lists of values, or of (value, key) pairs with keys."""
@@ -69,7 +80,8 @@ class Workload:
     def values(self) -> list[list[bytes]]:
         """Values in blocks: JSON events, as compressible as such things are."""
         rng = random.Random(self.size)
-        blocks = max(_FEWEST_BLOCKS, _POOL_BYTES // (self.size * self.block))
+        records = min(_POOL_RECORDS, _POOL_BYTES // self.size)
+        blocks = max(_FEWEST_BLOCKS, records // self.block)
         return [[_event(rng, self.size) for _ in range(self.block)] for _ in range(blocks)]
 
     @cached_property

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
+import shutil
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from bench.workload import Workload
+from bench.workload import BLOCK, Workload
 
 
 class BenchClient(Protocol):
@@ -32,43 +35,97 @@ class BenchClient(Protocol):
     def close(self) -> None: ...
 
 
-# name -> module, class, constructor's extra arguments, whether every record has a delivery report
-_PYTHON_CLIENTS: dict[str, tuple[str, dict[str, object], bool]] = {
-    "kprod": ("bench.clients.kprod_client", {"reports": True}, True),
-    "kprod-noreport": ("bench.clients.kprod_client", {"reports": False}, False),
-    "confluent": ("bench.clients.confluent_client", {"mode": "report"}, True),
-    "confluent-noreport": ("bench.clients.confluent_client", {"mode": "noreport"}, False),
-    "confluent-batch": ("bench.clients.confluent_client", {"mode": "batch"}, True),
-    "kafka-python": ("bench.clients.kafka_python_client", {}, True),
-    "aiokafka": ("bench.clients.aiokafka_client", {}, True),
+@dataclass(frozen=True)
+class ClientSpec:
+    """How a client is run and shown.
+
+    Attributes:
+        description: for people.
+        module: of :mod:`bench.clients`, with a class ``Client``; empty for those that are programs.
+        arguments: of that class, besides bootstrap, topic and workload.
+        package: what must be installed.
+        method: the method of ``kprod.KafkaProducer`` that must exist.
+        reports: whether every record has a delivery report.
+        share: the part of the records that it gets, so that each takes about as long: figures are per record.
+        block: how many records one call of the client takes, or come from one list.
+    """
+
+    description: str
+    module: str = ""
+    arguments: dict[str, object] = field(default_factory=dict)
+    package: str = ""
+    method: str = ""
+    reports: bool = True
+    share: float = 1.0
+    block: int = BLOCK
+
+
+# Lists and columns are handed over in thousands.
+_BULK = 1024
+
+
+def _kprod(way: str, description: str, method: str, **more: Any) -> ClientSpec:
+    return ClientSpec(
+        description, "bench.clients.kprod_client", {"way": way}, "kprod", method, **{"share": 2.0, **more}
+    )
+
+
+def _confluent(way: str, description: str, **more: Any) -> ClientSpec:
+    return ClientSpec(description, "bench.clients.confluent_client", {"mode": way}, "confluent_kafka", **more)
+
+
+SPECS: dict[str, ClientSpec] = {
+    "kprod": _kprod("callback", "kprod, `send(on_delivery=)`", "send"),
+    "kprod-future": _kprod("future", "kprod, `send()`, futures kept", "send", reports=False),
+    "kprod-dropped": _kprod("dropped", "kprod, `send()`, futures dropped", "send", reports=False),
+    "kprod-nowait": _kprod("nowait", "kprod, `send_nowait()`", "send_nowait", reports=False),
+    "kprod-many": _kprod("many", "kprod, `send_many()`", "send_many", share=4.0, block=_BULK),
+    "kprod-columns": _kprod("columns", "kprod, `send_columns()`", "send_columns", share=8.0, block=_BULK),
+    "confluent": _confluent("report", "confluent-kafka, `produce(on_delivery=)` + `poll(0)`"),
+    "confluent-noreport": _confluent(
+        "noreport", "confluent-kafka, `produce()` + `poll(0)`, no callback", reports=False
+    ),
+    "confluent-batch": _confluent("batch", "confluent-kafka, `produce_batch(on_delivery=)`", block=_BULK),
+    "confluent-o3": _confluent("report", "confluent-kafka at -O3, `produce(on_delivery=)` + `poll(0)`"),
+    "confluent-o3-batch": _confluent(
+        "batch", "confluent-kafka at -O3, `produce_batch(on_delivery=)`", block=_BULK
+    ),
+    "kafka-python": ClientSpec(
+        "kafka-python, `send().add_callback()`",
+        "bench.clients.kafka_python_client",
+        package="kafka",
+        share=0.125,
+    ),
+    "aiokafka": ClientSpec(
+        "aiokafka, `await send()` + `add_done_callback()`",
+        "bench.clients.aiokafka_client",
+        package="aiokafka",
+        share=0.25,
+    ),
+    "java": ClientSpec("Java client, `send(record, callback)`"),
+    "java-perf": ClientSpec("Java client, `kafka-producer-perf-test`"),
 }
+CLIENTS = tuple(SPECS)
 JAVA_CLIENTS = ("java", "java-perf")
-CLIENTS = (*_PYTHON_CLIENTS, *JAVA_CLIENTS)
+REBUILT_CLIENTS = ("confluent-o3", "confluent-o3-batch")
 BASELINE = "confluent"
 
-# These take many times as long; by default they get a part of the records (figures are per record).
-SLOW = {"kafka-python": 8, "aiokafka": 4}
 
-DESCRIPTION = {
-    "kprod": "kprod, `send(on_delivery=)`",
-    "kprod-noreport": "kprod, `send()`, futures dropped",
-    "confluent": "confluent-kafka, `produce(on_delivery=)` + `poll(0)`",
-    "confluent-noreport": "confluent-kafka, `produce()` + `poll(0)`, no callback",
-    "confluent-batch": "confluent-kafka, `produce_batch(on_delivery=)`",
-    "kafka-python": "kafka-python, `send().add_callback()`",
-    "aiokafka": "aiokafka, `await send()` + `add_done_callback()`",
-    "java": "Java client, `send(record, callback)`",
-    "java-perf": "Java client, `kafka-producer-perf-test`",
-}
-
-
-def counts_reports(name: str) -> bool:
-    """Whether this client is asked for a delivery report of each record."""
-    return name in JAVA_CLIENTS or _PYTHON_CLIENTS[name][2]
+def missing(name: str) -> str | None:
+    """What a client lacks to be run here, None if nothing."""
+    spec = SPECS[name]
+    if name in JAVA_CLIENTS:
+        return None if shutil.which("java") else "no `java` on PATH"
+    if importlib.util.find_spec(spec.package) is None:
+        return f"no package {spec.package}"
+    if spec.method and not hasattr(importlib.import_module("kprod").KafkaProducer, spec.method):
+        return f"this kprod has no {spec.method}()"
+    return None
 
 
 def make_client(name: str, bootstrap: str, topic: str, workload: Workload) -> BenchClient:
-    """A Python client of this name, connected to nothing yet or to ``bootstrap``."""
-    module, arguments, _ = _PYTHON_CLIENTS[name]
-    client: BenchClient = importlib.import_module(module).Client(bootstrap, topic, workload, **arguments)
+    """A Python client of this name."""
+    spec = SPECS[name]
+    module = importlib.import_module(spec.module)
+    client: BenchClient = module.Client(bootstrap, topic, workload, **spec.arguments)
     return client

@@ -20,7 +20,8 @@ _PERF_TOOL = "org.apache.kafka.tools.ProducerPerformance"
 # kafka-run-class.sh's default heap for the tools.
 _HEAP_MB = 512
 _LAST_LINE = re.compile(
-    r"^(\d+) records sent, .* ([\d.]+) ms avg latency, .* ms max latency, (\d+) ms 50th, .* (\d+) ms 99th",
+    r"^(\d+) records sent, .* ([\d.]+) ms avg latency, .* ms max latency, "
+    r"(\d+) ms 50th, .* (\d+) ms 99th, (\d+) ms 99\.9th",
     re.MULTILINE,
 )
 
@@ -36,6 +37,11 @@ def _properties(bootstrap: str, workload: Workload) -> dict[str, object]:
     }
 
 
+def _kept_on(cpus: set[int] | None) -> list[str]:
+    """What comes before a command to keep it on these CPUs: util-linux's taskset."""
+    return ["taskset", "--cpu-list", ",".join(map(str, sorted(cpus)))] if cpus else []
+
+
 @contextmanager
 def _payload_file(lines: Iterator[bytes]) -> Iterator[str]:
     with tempfile.NamedTemporaryFile(suffix=".payloads") as file:
@@ -45,7 +51,7 @@ def _payload_file(lines: Iterator[bytes]) -> Iterator[str]:
 
 
 def measure_loop(
-    distribution: KafkaDistribution, bootstrap: str, topic: str, workload: Workload
+    distribution: KafkaDistribution, bootstrap: str, topic: str, workload: Workload, cpus: set[int] | None
 ) -> Measurement:
     """``KafkaProducer.send()`` with a callback, warmed up before the clock starts."""
     if workload.keys:
@@ -58,7 +64,9 @@ def measure_loop(
         counts = [str(n) for n in (measured * block, warmup * block, block, workload.rate)]
         command = distribution.command(str(_LOOP), topic, *counts, payloads, heap_mb=_HEAP_MB)
         properties = "".join(f"{k}={v}\n" for k, v in _properties(bootstrap, workload).items())
-        said = subprocess.run(command, input=properties, capture_output=True, text=True, check=False)
+        said = subprocess.run(
+            [*_kept_on(cpus), *command], input=properties, capture_output=True, text=True, check=False
+        )
     if said.returncode:
         raise RuntimeError(f"java: {said.stderr[-2000:]}")
     # The client logs to standard output as well, also after the result.
@@ -69,7 +77,7 @@ def measure_loop(
 
 
 def measure_perf_tool(
-    distribution: KafkaDistribution, bootstrap: str, topic: str, workload: Workload
+    distribution: KafkaDistribution, bootstrap: str, topic: str, workload: Workload, cpus: set[int] | None
 ) -> Measurement:
     """kafka-producer-perf-test: a long run minus a run of the warm-up alone, start-up being in both.
 
@@ -81,8 +89,8 @@ def measure_perf_tool(
     warmup = workload.whole_blocks(workload.warmup) * workload.block
     measured = workload.whole_blocks(workload.records) * workload.block
     with _payload_file(value for block in workload.values for value in block) as payloads:
-        short = _run_perf_tool(distribution, bootstrap, topic, workload, payloads, warmup)
-        long = _run_perf_tool(distribution, bootstrap, topic, workload, payloads, warmup + measured)
+        short = _run_perf_tool(distribution, bootstrap, topic, workload, payloads, warmup, cpus)
+        long = _run_perf_tool(distribution, bootstrap, topic, workload, payloads, warmup + measured, cpus)
     assert long.system_seconds is not None and short.system_seconds is not None
     return Measurement(
         records=measured,
@@ -92,6 +100,7 @@ def measure_perf_tool(
         peak_rss=long.peak_rss,
         p50_ms=long.p50_ms,
         p99_ms=long.p99_ms,
+        p999_ms=long.p999_ms,
     )
 
 
@@ -102,6 +111,7 @@ def _run_perf_tool(
     workload: Workload,
     payloads: str,
     records: int,
+    cpus: set[int] | None,
 ) -> Measurement:
     properties = [f"{k}={v}" for k, v in _properties(bootstrap, workload).items()]
     command = distribution.command(
@@ -110,7 +120,9 @@ def _run_perf_tool(
     )  # fmt: skip
     start = perf_counter()
     with tempfile.TemporaryFile("w+") as output:
-        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT)
+        process = subprocess.Popen(
+            [*_kept_on(cpus), *command], stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT
+        )
         _, status, usage = os.wait4(process.pid, 0)
         seconds = perf_counter() - start
         process.returncode = os.waitstatus_to_exitcode(status)
@@ -127,4 +139,5 @@ def _run_perf_tool(
         peak_rss=usage.ru_maxrss * RSS_UNIT,
         p50_ms=float(summary[3]),
         p99_ms=float(summary[4]),
+        p999_ms=float(summary[5]),
     )

@@ -1,26 +1,27 @@
-"""kprod: ``send()`` with a delivery callback that counts, or without."""
+"""kprod: each way of handing records over."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from time import perf_counter, sleep
 from typing import Any
 
 from bench.workload import Workload
-from kprod import KafkaProducer, RecordMetadata
+from kprod import DeliveryFuture, KafkaProducer, RecordMetadata
 
 
 class Client:
     """See :class:`bench.clients.BenchClient`."""
 
-    def __init__(self, bootstrap: str, topic: str, workload: Workload, *, reports: bool) -> None:
+    def __init__(self, bootstrap: str, topic: str, workload: Workload, *, way: str) -> None:
         self.acked = 0
         self.failed: list[str] = []
         self.latencies: list[float] = []
         self._topic = topic
         self._workload = workload
-        self._reports = reports
+        self._futures: list[DeliveryFuture] = []
+        self.send = getattr(self, f"_{way}_keyed" if workload.keys else f"_{way}")
         self._producer = KafkaProducer(
             bootstrap_servers=bootstrap,
             acks="all",
@@ -42,22 +43,14 @@ class Client:
         self.latencies.append(perf_counter() - since)
         self._delivered(error, metadata)
 
-    def send(self, blocks: Iterator[Any]) -> None:
-        if not self._reports:
-            self._send_without_reports(blocks)
-        elif self._workload.keys:
-            self._send_keyed(blocks)
-        else:
-            self._send_values(blocks)
-
-    def _send_values(self, blocks: Iterator[Any]) -> None:
+    def _callback(self, blocks: Iterator[Any]) -> None:
         send, topic, delivered = self._producer.send, self._topic, self._delivered
         for values in blocks:
             send(topic, values[0], on_delivery=partial(self._delivered_timed, perf_counter()))
             for value in values[1:]:
                 send(topic, value, on_delivery=delivered)
 
-    def _send_keyed(self, blocks: Iterator[Any]) -> None:
+    def _callback_keyed(self, blocks: Iterator[Any]) -> None:
         send, topic, delivered = self._producer.send, self._topic, self._delivered
         for pairs in blocks:
             value, key = pairs[0]
@@ -65,8 +58,28 @@ class Client:
             for value, key in pairs[1:]:
                 send(topic, value, key, on_delivery=delivered)
 
-    def _send_without_reports(self, blocks: Iterator[Any]) -> None:
+    def _future(self, blocks: Iterator[Any]) -> None:
         send, topic = self._producer.send, self._topic
+        for values in blocks:
+            self._futures = [send(topic, value) for value in values]
+
+    def _future_keyed(self, blocks: Iterator[Any]) -> None:
+        send, topic = self._producer.send, self._topic
+        for pairs in blocks:
+            self._futures = [send(topic, value, key) for value, key in pairs]
+
+    def _dropped(self, blocks: Iterator[Any]) -> None:
+        self._drop(self._producer.send, blocks)
+
+    _dropped_keyed = _dropped
+
+    def _nowait(self, blocks: Iterator[Any]) -> None:
+        self._drop(self._producer.send_nowait, blocks)
+
+    _nowait_keyed = _nowait
+
+    def _drop(self, send: Callable[..., Any], blocks: Iterator[Any]) -> None:
+        topic = self._topic
         if self._workload.keys:
             for pairs in blocks:
                 for value, key in pairs:
@@ -81,6 +94,8 @@ class Client:
 
     def drain(self) -> None:
         self._producer.flush()
+        for future in self._futures:
+            future.get(0)
 
     def close(self) -> None:
         self._producer.close()

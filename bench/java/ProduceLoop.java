@@ -59,8 +59,8 @@ public class ProduceLoop {
     }
 
     /** Nearest rank, in ms. */
-    private static double percentile(long[] sorted, int percent) {
-        return sorted[Math.max(0, (sorted.length * percent + 99) / 100 - 1)] / 1e6;
+    private static double quantile(long[] sorted, double fraction) {
+        return sorted[Math.max(0, (int) Math.ceil(sorted.length * fraction) - 1)] / 1e6;
     }
 
     private static long peakRssKib() throws Exception {
@@ -102,9 +102,9 @@ public class ProduceLoop {
             Arrays.sort(sorted);
             System.out.println(String.format(Locale.ROOT,
                 "{\"records\": %d, \"seconds\": %f, \"cpu_seconds\": %f, \"system_seconds\": null, "
-                    + "\"peak_rss\": %d, \"p50_ms\": %f, \"p99_ms\": %f}",
+                    + "\"peak_rss\": %d, \"p50_ms\": %f, \"p99_ms\": %f, \"p999_ms\": %f}",
                 records, (end - start) / 1e9, cpu / 1e9, peakRssKib() * 1024,
-                percentile(sorted, 50), percentile(sorted, 99)));
+                quantile(sorted, 0.5), quantile(sorted, 0.99), quantile(sorted, 0.999)));
         }
     }
 }
