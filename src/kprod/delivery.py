@@ -24,6 +24,7 @@ BUFFER_EXHAUSTED = -1014
 TRANSACTION_ABORTED = -1015
 GAP = -1016
 LEADERS_AWAY = -1017
+REFUSED = -1018
 
 GATE_NO_TRANSACTION = 1
 GATE_CLOSED = 2
@@ -41,6 +42,7 @@ _LOCAL_NAMES = {
     DISCONNECTED: "the connection was lost",
     BAD_RESPONSE: "the broker's answer could not be used",
     REQUEST_TIMED_OUT: "no answer within request_timeout_ms",
+    REFUSED: "the broker refused this client",
 }
 
 
@@ -55,6 +57,7 @@ class DeliveryReporter:
     Args:
         describe_broker: the text for a node id.
         describe_leader: why a partition's records do not leave, in words; asked for expired records.
+        refusal_of: why a partition's leader refused this client, as the error that its set-up ended with.
         fatal: the error that ended the producer, once there is one.
         no_transaction: why a transactional producer takes no records now.
         buffer_memory, max_block_ms, delivery_timeout_ms: the options, for the messages.
@@ -64,6 +67,7 @@ class DeliveryReporter:
         self,
         describe_broker: Callable[[int], str | None],
         describe_leader: Callable[[str, int], str],
+        refusal_of: Callable[[str, int], KafkaError | None],
         fatal: Callable[[], KafkaError | None],
         no_transaction: Callable[[], KafkaError],
         *,
@@ -73,6 +77,7 @@ class DeliveryReporter:
     ) -> None:
         self._describe_broker = describe_broker
         self._describe_leader = describe_leader
+        self._refusal_of = refusal_of
         self._fatal = fatal
         self._no_transaction = no_transaction
         self._buffer_memory = buffer_memory
@@ -159,6 +164,10 @@ class DeliveryReporter:
             return (type(cause) if isinstance(cause, errors.BrokerResponseError) else KafkaError), (
                 f"the producer cannot send any more: {cause}"
             )
+        if code == REFUSED:
+            refusal = self._refusal_of(topic, partition)
+            if refusal is not None:
+                return type(refusal), str(refusal.args[0]) if refusal.args else str(refusal)
         if code == WAIT_TIMED_OUT:
             return errors.KafkaTimeoutError, f"the record is not decided yet; {sent}"
         if code == LEADERS_AWAY:
@@ -195,7 +204,8 @@ class DeliveryReporter:
             )
         if reason == GATE_FATAL:
             cause = self._fatal()
-            error = KafkaError(f"the producer cannot send any more, close it: {cause}")
+            kind = type(cause) if isinstance(cause, errors.AuthorizationError) else KafkaError
+            error = kind(f"the producer cannot send any more, close it: {cause}")
             error.__cause__ = cause
             return error
         return errors.ProducerClosedError("the KafkaProducer is closed")

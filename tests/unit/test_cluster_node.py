@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from kprod.cluster.node import Address, Backoff, Node, State
+from kprod.cluster.node import REFUSALS_BEFORE_GIVING_UP, Address, Backoff, Node, State
+from kprod.errors import SaslAuthenticationFailedError
 from kprod.protocol import (
     API_VERSIONS,
     METADATA,
@@ -209,3 +210,35 @@ def test_an_error_is_reported(node: Node) -> None:
 def test_what_is_no_answer_is_refused(node: Node, frame: bytes) -> None:
     with pytest.raises(ProtocolError):
         node.learn_versions(4, frame)
+
+
+# --- refusals
+
+
+def test_a_refusal_waits_longer_than_a_failure_and_ends_in_giving_up(node: Node) -> None:
+    now = 0.0
+    wrong = SaslAuthenticationFailedError("wrong password")
+    for refusals in range(1, REFUSALS_BEFORE_GIVING_UP + 1):
+        assert node.may_connect(now)
+        node.begin(now)
+        node.resolved([ONE, TWO])
+        node.failed(now, "refused", wrong)
+        assert (node.refusal, node.refusals) == (wrong, refusals)
+        # Five times the usual pause; another address of the same broker is no way around it.
+        assert not node.may_connect(now + 0.5 * 0.79)
+        now += 100.0
+    assert node.given_up
+    assert not node.may_connect(now)
+    node.demanded = True
+    assert node.may_connect(now)
+    node.begin(now)
+    assert not node.demanded
+
+
+def test_a_connection_that_becomes_ready_forgets_refusals(node: Node) -> None:
+    node.failed(0.0, "refused", SaslAuthenticationFailedError("wrong password"))
+    node.ready(1.0)
+    assert (node.refusal, node.refusals) == (None, 0)
+    node.failed(2.0, "the connection was lost")
+    assert node.refusal is None
+    assert isinstance(node.last_refusal, SaslAuthenticationFailedError)

@@ -17,11 +17,13 @@ CORE = Path(delivery.__file__).parent / "_core"
 
 class Fixture:
     fatal: KafkaError | None = None
+    refusal: KafkaError | None = None
 
     def __init__(self) -> None:
         self.reporter = DeliveryReporter(
             lambda node: f"{node} at h:1" if node >= 0 else None,
             lambda topic, partition: f"<the leader of {topic}-{partition}>",
+            lambda topic, partition: self.refusal,
             lambda: self.fatal,
             lambda: errors.IllegalStateError("no transaction"),
             buffer_memory=1000,

@@ -462,6 +462,19 @@ cdef class NetworkLoop:
             wake_loop(self.loop.a, 0)
         return bool(ok)
 
+    def hold(self, int node_id, int64_t generation):
+        """No produce request goes out until enable(): the connection authenticates again (KIP-368).
+
+        Those that were queued before it are written first; their answers come as usual.
+        """
+        cdef kp_broker* broker
+        with nogil:
+            kp_mutex_lock(&self.loop.lock)
+            broker = find_broker(&self.loop, node_id)
+            if broker != NULL and broker.generation == generation:
+                broker.can_produce = 0
+            kp_mutex_unlock(&self.loop.lock)
+
     def send(self, int node_id, int64_t generation, bytes frame, int64_t token, int version, double timeout):
         """Send a control request (a whole frame; its correlation id is filled in). False: the connection ended.
 
@@ -688,6 +701,23 @@ cdef class NetworkLoop:
                     give_up(loop, b, error)
                 b = newer
             kp_mutex_unlock(&loop.lock)
+
+    def fail_broker(self, int node_id, int error):
+        """Fail every undecided batch for one leader: the broker there refuses this client."""
+        cdef kp_loop* loop = &self.loop
+        cdef kp_batch* b
+        cdef kp_batch* newer
+        with nogil:
+            kp_mutex_lock(&loop.lock)
+            b = oldest_incomplete(loop)
+            while b != NULL:
+                newer = newer_incomplete(loop, b)
+                if (b.partition.broker != NULL and b.partition.broker.node_id == node_id
+                        and b.stage != STAGE_IN_FLIGHT):
+                    give_up(loop, b, error)
+                b = newer
+            kp_mutex_unlock(&loop.lock)
+            wake_loop(loop.a, 0)
 
     # -- splitting
 

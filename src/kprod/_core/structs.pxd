@@ -60,6 +60,7 @@ cdef enum:
     ERROR_TRANSACTION_ABORTED = -1015  # dropped because its transaction is aborted
     ERROR_LEADERS_AWAY = -1017         # half of the buffer waits for leaders that are away
     ERROR_GAP = -1016                  # the option gapless: a record is lost, so the producer ends
+    ERROR_REFUSED = -1018              # its leader refuses this client: credentials, certificates, protocol
 
 # Bits of an error's classification, as in kprod.errors.error_flags().
 cdef enum:

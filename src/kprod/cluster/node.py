@@ -10,15 +10,25 @@ import enum
 import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from kprod._version import __version__
+from kprod.errors import KafkaError
 from kprod.protocol import API_VERSIONS, Api, ProtocolError, decode_response, encode_request
 
 Address = tuple[int, Any]
 """An address family and what ``socket.connect`` takes for it."""
 
 UNSUPPORTED_VERSION = 35
+
+REFUSALS_BEFORE_GIVING_UP: Final = 5
+"""After so many refusals in a row a broker is left alone until somebody asks for it, see :meth:`Node.failed`.
+
+With the default back-off that is after about four seconds.
+"""
+
+_REFUSED_BACKOFF: Final = 5
+"""The pause after a refusal is that of any failure, times this: asking again soon rarely helps."""
 
 
 class State(enum.Enum):
@@ -28,7 +38,9 @@ class State(enum.Enum):
     RESOLVING = "resolving the host name"
     CONNECTING = "connecting"
     HANDSHAKE = "agreeing on API versions"
+    AUTHENTICATING = "authenticating"
     READY = "ready"
+    REAUTHENTICATING = "authenticating again"
 
 
 @dataclass(frozen=True)
@@ -70,11 +82,22 @@ class Node:
         self.failures = 0
         """Attempts and connections that failed since the last one that became ready."""
         self.attempts = 0
+        self.begun_at = 0.0
+        """When the last attempt began."""
         self.last_error: str | None = None
+        self.refusal: KafkaError | None = None
+        """Why the broker, or this side, refused the last attempt; None: it failed otherwise, or not."""
+        self.last_refusal: KafkaError | None = None
+        """The last refusal there was."""
+        self.refusals = 0
+        """Refusals since the last connection that became ready."""
+        self.demanded = False
+        """Somebody asks for it although it was given up; any thread may set it."""
         self.next_attempt_at = 0.0
         self.deadline = 0.0
         self.ready_at: float | None = None
         self._reconnect = reconnect
+        self._refused = Backoff(reconnect.base * _REFUSED_BACKOFF, reconnect.limit * _REFUSED_BACKOFF)
         self._setup = setup
         self._addresses: list[Address] = []
 
@@ -96,13 +119,25 @@ class Node:
 
     # -- connecting
 
+    @property
+    def is_up(self) -> bool:
+        """Whether the connection is set up."""
+        return self.state in (State.READY, State.REAUTHENTICATING)
+
+    @property
+    def given_up(self) -> bool:
+        """Whether it refused so often that it is not asked again by itself."""
+        return self.refusal is not None and self.refusals >= REFUSALS_BEFORE_GIVING_UP and not self.demanded
+
     def may_connect(self, now: float) -> bool:
         """Whether an attempt may begin."""
-        return self.state is State.IDLE and now >= self.next_attempt_at
+        return self.state is State.IDLE and now >= self.next_attempt_at and not self.given_up
 
     def begin(self, now: float) -> Address | None:
         """Begin an attempt: the address to connect to; None: the host name must be resolved first."""
         self.attempts += 1
+        self.begun_at = now
+        self.demanded = False
         self.deadline = now + self._setup.pause(self.failures + 1, lambda: 0.5)
         if not self._addresses:
             self.state = State.RESOLVING
@@ -116,13 +151,27 @@ class Node:
         self.state = State.CONNECTING
         return self._addresses.pop(0)
 
-    def failed(self, now: float, error: str) -> None:
-        """An attempt failed, or a connection ended by an error."""
+    def failed(self, now: float, error: str, refusal: KafkaError | None = None) -> None:
+        """An attempt failed, or a connection ended by an error.
+
+        Args:
+            now: the time.
+            error: why, in words.
+            refusal: the error to give to applications, where trying again alone will not help: wrong
+                credentials, a certificate that is not trusted, a listener of another security protocol.
+        """
         self.state = State.IDLE
         self.generation = -1
         self.versions = {}
         self.ready_at = None
         self.last_error = error
+        self.refusal = refusal
+        if refusal is not None:
+            self.last_refusal = refusal
+            self.failures += 1
+            self.refusals += 1
+            self.next_attempt_at = now + self._refused.pause(self.refusals)
+            return
         if self._addresses:
             # The host has further addresses: try the next one at once (KIP-302).
             self.next_attempt_at = now
@@ -142,6 +191,8 @@ class Node:
         self.state = State.READY
         self.failures = 0
         self.last_error = None
+        self.refusal = None
+        self.refusals = 0
         self.ready_at = now
         self._addresses = []
 

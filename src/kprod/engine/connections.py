@@ -17,6 +17,7 @@ from kprod.cluster.node import Address, Node, State
 from kprod.engine import sockets
 from kprod.engine.nodes import Nodes
 from kprod.engine.shared import Shared
+from kprod.errors import KafkaError
 from kprod.protocol import METADATA, PRODUCE, Api, Body, ProtocolError, decode_response, encode_request
 
 logger = logging.getLogger("kprod.engine")
@@ -89,7 +90,7 @@ class Connections:
         for node in self._nodes.by_id.values():
             if node.state in _BEING_SET_UP:
                 moments.append(node.deadline)
-            elif node.state is State.IDLE and node.node_id in self._nodes.wanted:
+            elif node.state is State.IDLE and node.node_id in self._nodes.wanted and not node.given_up:
                 moments.append(node.next_attempt_at)
             elif node.state is State.READY:
                 moments.append(now + min(self._config.connections_max_idle_ms / 4000, 30.0))
@@ -231,15 +232,27 @@ class Connections:
 
     # -- the end of a connection, or of an attempt
 
-    def _setup_failed(self, node: Node, reason: str, now: float) -> None:
-        """This side ends it."""
+    def _setup_failed(self, node: Node, reason: str, now: float, refusal: KafkaError | None = None) -> None:
+        """This side ends it.
+
+        Args:
+            node: whose connection, or attempt.
+            reason: why, in words.
+            now: the time.
+            refusal: the error for applications, where trying again alone will not help (see
+                :meth:`Node.failed`).
+        """
         generation = node.generation
-        node.failed(now, reason)
-        logger.info("%s: broker %s: %s", self._config.client_id, node, reason)
+        node.failed(now, reason, refusal)
+        self._log_failure(node, reason)
         if generation >= 0:
             self._loop.disconnect(node.node_id, generation)
             self._drop_requests(node, generation, reason)
         self._lost(node)
+
+    def _log_failure(self, node: Node, reason: str) -> None:
+        level = logging.WARNING if node.refusals == 1 and node.refusal is not None else logging.INFO
+        logger.log(level, "%s: broker %s: %s", self._config.client_id, node, reason)
 
     def on_closed(self, node: Node, reason: int, system_error: int) -> None:
         """The network loop closed the connection.
@@ -257,7 +270,7 @@ class Connections:
             text = f"{text} in answer to the first request: is this a plaintext Kafka listener?"
         generation = node.generation
         node.failed(now, text)
-        logger.info("%s: broker %s: %s", self._config.client_id, node, text)
+        self._log_failure(node, text)
         self._drop_requests(node, generation, text)
         self._lost(node)
 
@@ -265,6 +278,9 @@ class Connections:
         if node.node_id >= 0:
             # Its partitions may have moved; as long as it cannot be reached, they may still do so.
             self._on_lost()
+            if node.given_up:
+                self._nodes.wanted.discard(node.node_id)
+                self._loop.fail_broker(node.node_id, delivery.REFUSED)
         self._shared.notify()
 
     def _drop_requests(self, node: Node, generation: int, reason: str) -> None:

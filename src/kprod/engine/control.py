@@ -135,6 +135,8 @@ class Control:
                 self.transactions.check_batches(node_id)
         elif kind == _WANTED:
             self.nodes.wanted.add(node_id)
+            if (leader := self.nodes.by_id.get(node_id)) is not None:
+                leader.demanded = True
         else:
             node = self.nodes.current(node_id, generation)
             if node is None:

@@ -44,6 +44,7 @@ class Engine:
         reporter = DeliveryReporter(
             lambda node_id: self._control.nodes.describe_broker(node_id),
             lambda topic, partition: self._control.nodes.describe_leader(topic, partition),
+            lambda topic, partition: self._control.nodes.refusal_of(topic, partition),
             lambda: self._shared.fatal_error,
             self._no_transaction,
             buffer_memory=config.buffer_memory,
@@ -137,15 +138,18 @@ class Engine:
         """Wait until a broker has answered.
 
         Raises:
-            NoBrokersAvailable: none did within ``timeout_s`` seconds, or every one refused several times in a
+            NoBrokersAvailable: none did within ``timeout_s`` seconds, or every one failed several times in a
                 row.
+            AuthenticationFailedError, ...: what a broker refused this client with, when no other can be used.
         """
         shared = self._shared
         deadline = time.monotonic() + timeout_s
         with shared.changed:
             while not shared.refreshed_at:
                 left = deadline - time.monotonic()
-                if self._control.nodes.bootstrap_refused or left <= 0:
+                if (refusal := self._control.nodes.refusal()) is not None:
+                    raise refusal
+                if self._control.nodes.bootstrap_failed or left <= 0:
                     raise errors.NoBrokersAvailable(
                         f"none of the bootstrap servers could be reached: {self._control.nodes.report()}"
                     )

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import copy
+import time
 from collections.abc import Iterable, Mapping
 from typing import Final
 
 from kprod.cluster.node import Backoff, Node, State
 from kprod.engine.shared import Shared
+from kprod.errors import KafkaError
 from kprod.records import TopicPartition
 
-REFUSALS_BEFORE_GIVING_UP: Final = 3
-"""The constructor gives up when every bootstrap server refused this often in a row."""
+FAILURES_BEFORE_GIVING_UP: Final = 3
+"""The constructor gives up when every bootstrap server failed this often in a row."""
+
+_PATIENCE_S: Final = 2.0
+"""How long a broker that is being connected to may outdo the refusal of another one."""
 
 
 class Nodes:
@@ -46,12 +52,42 @@ class Nodes:
     @property
     def any_ready(self) -> bool:
         """Whether there is a connection to a broker now."""
-        return any(node.state is State.READY for node in list(self.by_id.values()))
+        return any(node.is_up for node in list(self.by_id.values()))
 
     @property
-    def bootstrap_refused(self) -> bool:
-        """Whether every bootstrap server refused so often that waiting for them is hopeless."""
-        return all(node.failures >= REFUSALS_BEFORE_GIVING_UP for node in self.bootstrap)
+    def bootstrap_failed(self) -> bool:
+        """Whether every bootstrap server failed so often that waiting for them is hopeless."""
+        return all(node.failures >= FAILURES_BEFORE_GIVING_UP for node in self.bootstrap)
+
+    def refusal(self) -> KafkaError | None:
+        """Why no broker can be asked, if that is because one refused this client; a new exception each time.
+
+        None: a broker is connected, or may be in a moment.
+        """
+        now = time.monotonic()
+        found: KafkaError | None = None
+        for node in list(self.by_id.values()):
+            if node.is_up:
+                return None
+            if node.state is not State.IDLE:
+                if now - node.begun_at < _PATIENCE_S:
+                    return None
+            elif node.refusal is not None and now < node.next_attempt_at:
+                found = node.refusal
+            elif node.node_id in self.wanted and node.may_connect(now):
+                return None
+        return copy.copy(found)
+
+    def refusal_of(self, topic: str, partition: int) -> KafkaError | None:
+        """Why the leader of a partition refused this client when it last did."""
+        leader = self._shared.cluster.leader_for_partition(TopicPartition(topic, partition))
+        node = self.by_id.get(-1 if leader is None else leader)
+        return node.last_refusal if node is not None else None
+
+    def demand(self) -> None:
+        """The application needs a broker: those that were given up may be asked again."""
+        for node in list(self.by_id.values()):
+            node.demanded = True
 
     def report(self) -> str:
         """What is known of every address, in words."""

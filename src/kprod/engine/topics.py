@@ -34,6 +34,7 @@ class Topics:
             TypeError, ValueError: it is not a topic name.
             KafkaTimeoutError: no metadata came; ``__cause__`` says what the brokers answered, if they did.
             TopicAuthorizationFailedError, InvalidTopicError: the brokers refuse the topic.
+            AuthenticationFailedError, ...: they refuse this client.
         """
         topic = check_topic_name(name)
         shared = self._shared
@@ -46,6 +47,7 @@ class Topics:
             if state.handle is not None:
                 return state.handle
             asked = state.asked
+            self._nodes.demand()
             self._metadata.request_refresh()
             while True:
                 shared.check_open()
@@ -55,6 +57,9 @@ class Topics:
                     kind = errors.for_code(state.error)
                     if not kind.retriable:
                         raise kind(f"metadata for topic {topic!r} were refused", topic=topic)
+                if (refusal := self._nodes.refusal()) is not None:
+                    refusal.topic, refusal.persisted = topic, "no"
+                    raise refusal
                 left = deadline - time.monotonic()
                 if left <= 0:
                     raise self._no_metadata(state, max_block_s)

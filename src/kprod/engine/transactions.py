@@ -136,11 +136,14 @@ class Transactions:
         """Wait up to ``timeout`` seconds; where ``named`` is given, the error of a timeout names that."""
         shared = self._shared
         deadline = time.monotonic() + timeout
+        self._nodes.demand()
         shared.loop.wake_control()
         with shared.changed:
             try:
                 while not operation.done:
                     shared.check_open()
+                    if (refusal := self._nodes.refusal()) is not None:
+                        raise refusal
                     left = deadline - time.monotonic()
                     if left <= 0:
                         raise _timed_out(operation, timeout if named is None else named, self._nodes.report())
