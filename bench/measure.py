@@ -91,21 +91,28 @@ def quantile(ordered: Sequence[float], fraction: float) -> float:
     return ordered[max(0, math.ceil(len(ordered) * fraction) - 1)]
 
 
-class _Spinner:
+class Spinner:
     """A thread of Python code that never waits, and what it takes of the process's CPU time."""
 
     def __init__(self) -> None:
         self.cpu_seconds = 0.0
-        threading.Thread(target=self._spin, daemon=True).start()
+        self._stopped = False
+        self._thread = threading.Thread(target=self._spin, daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End it."""
+        self._stopped = True
+        self._thread.join()
 
     def _spin(self) -> None:
-        while True:
+        while not self._stopped:
             for _ in range(10_000):
                 pass
             self.cpu_seconds = thread_time()
 
 
-def _cpu(spinner: _Spinner | None) -> tuple[float, float]:
+def _cpu(spinner: Spinner | None) -> tuple[float, float]:
     """CPU seconds of this process so far without the spinner's, and the part of them in the kernel."""
     usage = resource.getrusage(resource.RUSAGE_SELF)
     spun = spinner.cpu_seconds if spinner else 0.0
@@ -113,11 +120,12 @@ def _cpu(spinner: _Spinner | None) -> tuple[float, float]:
 
 
 def _send_paced(client: BenchClient, workload: Workload, first: int, count: int) -> None:
-    """Send blocks at the workload's rate; late ones follow at once."""
+    """Send blocks at the workload's rate, in bursts; late ones follow at once."""
     start = perf_counter()
-    for i in range(count):
-        client.send(workload.blocks(first + i, 1))
-        ahead = start + (i + 1) * workload.block / workload.rate - perf_counter()
+    for sent in range(0, count, workload.burst):
+        blocks = min(workload.burst, count - sent)
+        client.send(workload.blocks(first + sent, blocks))
+        ahead = start + (sent + blocks) * workload.block / workload.rate - perf_counter()
         if ahead > 0:
             client.idle(ahead)
 
@@ -135,7 +143,7 @@ def measure(name: str, bootstrap: str, topic: str, workload: Workload) -> Measur
     client.send(workload.blocks(0, warmup))
     client.drain()
     client.latencies.clear()
-    spinner = _Spinner() if workload.busy else None
+    spinner = Spinner() if workload.busy else None
 
     before, start = _cpu(spinner), perf_counter()
     if workload.rate:

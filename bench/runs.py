@@ -72,29 +72,40 @@ class Bench:
         )
 
     def _run_python(self, name: str, topic: str, workload: Workload) -> Measurement:
-        request = {
-            "client": name,
-            "bootstrap": self.target.bootstrap,
-            "topic": topic,
-            "workload": asdict(workload),
-            "cpus": sorted(self.target.client_cpus or ()),
-        }
-        path = os.environ.get("PYTHONPATH", "")
-        if name in REBUILT_CLIENTS:
-            path = os.pathsep.join(filter(None, [str(rebuilt_confluent()), path]))
-        said = subprocess.run(
-            [sys.executable, "-m", "bench.measure"],
-            input=json.dumps(request),
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=_PROCESS_TIMEOUT_S,
-            cwd=_PROJECT,
-            env={**os.environ, "PYTHONPATH": path},
+        return Measurement.from_json(
+            run_worker(
+                "bench.measure",
+                name,
+                bootstrap=self.target.bootstrap,
+                topic=topic,
+                workload=asdict(workload),
+                cpus=sorted(self.target.client_cpus or ()),
+            )
         )
-        if said.returncode:
-            raise RuntimeError(f"{name}: {said.stderr.strip()[-2000:]}")
-        return Measurement.from_json(said.stdout.splitlines()[-1])
+
+
+def run_worker(module: str, client: str, **request: object) -> str:
+    """Run a module of the benchmarks with one client in a fresh process, and return the last line it prints.
+
+    Raises:
+        RuntimeError: it failed; ends with what it said.
+    """
+    path = os.environ.get("PYTHONPATH", "")
+    if client in REBUILT_CLIENTS:
+        path = os.pathsep.join(filter(None, [str(rebuilt_confluent()), path]))
+    said = subprocess.run(
+        [sys.executable, "-m", module],
+        input=json.dumps({"client": client, **request}),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=_PROCESS_TIMEOUT_S,
+        cwd=_PROJECT,
+        env={**os.environ, "PYTHONPATH": path},
+    )
+    if said.returncode:
+        raise RuntimeError(f"{client}: {said.stderr.strip()[-2000:]}")
+    return said.stdout.splitlines()[-1]
 
 
 @dataclass

@@ -11,8 +11,8 @@ from typing import Any
 # Records per block when there is no rate. Of each block the first record is timed, so that the clock costs
 # the others nothing.
 BLOCK = 256
-# With a rate, blocks are this many per second: short bursts.
-_BLOCKS_PER_SECOND = 200
+# With a rate, records come in this many short bursts per second; each record is a block, so all are timed.
+_BURSTS_PER_SECOND = 1000
 # The records are made before the clock starts and used in turn; few enough to leave the memory figures alone.
 _POOL_BYTES = 4 << 20
 _POOL_RECORDS = 1 << 16
@@ -54,8 +54,13 @@ class Workload:
     def block(self) -> int:
         """Records per block: fewer of large ones, so that a block is not more than a few requests."""
         if self.rate:
-            return min(self.block_size, max(1, self.rate // _BLOCKS_PER_SECOND))
+            return 1
         return max(1, min(self.block_size, _BLOCK_BYTES // self.size))
+
+    @cached_property
+    def burst(self) -> int:
+        """Records that are sent without a pause when there is a rate."""
+        return max(1, self.rate // _BURSTS_PER_SECOND)
 
     def whole_blocks(self, records: int) -> int:
         """The number of blocks that hold so many records, at least one."""

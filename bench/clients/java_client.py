@@ -61,7 +61,8 @@ def measure_loop(
     block = workload.block
     warmup, measured = workload.whole_blocks(workload.warmup), workload.whole_blocks(workload.records)
     with _payload_file(lines) as payloads:
-        counts = [str(n) for n in (measured * block, warmup * block, block, workload.rate)]
+        pause = workload.burst if workload.rate else block
+        counts = [str(n) for n in (measured * block, warmup * block, pause, workload.rate)]
         command = distribution.command(str(_LOOP), topic, *counts, payloads, heap_mb=_HEAP_MB)
         properties = "".join(f"{k}={v}\n" for k, v in _properties(bootstrap, workload).items())
         said = subprocess.run(

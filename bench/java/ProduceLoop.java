@@ -33,8 +33,8 @@ public class ProduceLoop {
         for (long i = 0; i < records; i++) {
             int at = (int) (i % values.length);
             ProducerRecord<byte[], byte[]> record = new ProducerRecord<>(topic, keys[at], values[at]);
-            if (i % block == 0) {
-                if (rate > 0) {
+            if (rate > 0 || i % block == 0) { // with a rate, a block is a burst and every record is timed
+                if (rate > 0 && i % block == 0) {
                     long ahead = start + i * 1_000_000_000L / rate - System.nanoTime();
                     if (ahead > 0)
                         Thread.sleep(ahead / 1_000_000, (int) (ahead % 1_000_000));
