@@ -196,6 +196,24 @@ def test_the_coordinator_is_stopped_again_and_again(cluster: MockCluster, tx: Ka
     assert committed(cluster) == expected
 
 
+def test_metadata_drop_a_stopped_coordinator_before_its_request_has_its_turn(
+    cluster: MockCluster, make_producer: MakeProducer
+) -> None:
+    """Then it looks like a broker that was never tried, and was waited for as long as the call lasted."""
+    tx = make_producer(cluster, transactional_id="tx", metadata_max_age_ms=1, max_block_ms=10_000)
+    tx.init_transactions()
+    run(tx, b"first")
+    tx.begin_transaction()
+    for partition in range(2):
+        tx.send("t", b"second", partition=partition)
+    tx.flush()
+    node = coordinator(cluster)
+    cluster.stop_broker(node)
+    tx.commit_transaction()
+    cluster.start_broker(node)
+    assert committed(cluster) == [b"first", b"second"]
+
+
 def test_a_black_hole_in_place_of_the_coordinator(cluster: MockCluster, tx: KafkaProducer) -> None:
     tx.begin_transaction()
     for partition in range(2):

@@ -15,6 +15,7 @@ from kprod import errors
 from kprod.protocol import Body
 from kprod.transactions.manager import (
     FIRST_CONCURRENT_BACKOFF_S,
+    LOOK_AGAIN_S,
     Effect,
     GroupOffsets,
     Kind,
@@ -812,6 +813,48 @@ def test_a_request_that_cannot_be_sent_yet_is_offered_again_soon(v2: bool) -> No
     assert 0 < driver.sleep() <= 0.05
     assert driver.request("EndTxn").body == request.body
     assert TXN in driver.manager.coordinators
+
+
+@both
+def test_a_coordinator_that_is_lost_is_looked_up_again(v2: bool) -> None:
+    """However often: it is not known whether the broker comes back, or another takes over."""
+    driver = at_commit(v2)
+    for _ in range(3):
+        driver.manager.broker_lost(2, driver.now)
+        assert TXN in driver.manager.coordinators, "another broker"
+        driver.manager.broker_lost(1, driver.now)
+        # As after any failure: until the cluster agrees on another one, the same may be found.
+        assert driver.sleep() == pytest.approx(PAUSE)
+        assert driver.step("FindCoordinator").body["key"] == TXN[1]
+    driver.step("EndTxn")
+
+
+@both
+def test_a_coordinator_that_is_lost_with_a_request_under_way(v2: bool) -> None:
+    driver = at_commit(v2)
+    request = driver.request("EndTxn")
+    driver.manager.broker_lost(1, driver.now)
+    assert driver.manager.wake_at() is None, "there is no answer yet"
+    driver.manager.unanswered(driver.now)
+    assert driver.sleep() == pytest.approx(PAUSE), "one pause, not two"
+    driver.step("FindCoordinator")
+    assert driver.request("EndTxn").body == request.body
+
+
+@both
+def test_a_coordinator_that_cannot_be_reached_for_long_is_looked_up_again(v2: bool) -> None:
+    """A connection to a black hole takes long to fail, and another broker may have taken over by then."""
+    driver = at_commit(v2)
+    started = driver.now
+    while TXN in driver.manager.coordinators:
+        driver.request("EndTxn")
+        driver.manager.not_sent(driver.now)
+        driver.sleep()
+    assert LOOK_AGAIN_S <= driver.now - started < LOOK_AGAIN_S + 2 * PAUSE
+    driver.step("FindCoordinator")
+    driver.request("EndTxn")
+    driver.manager.not_sent(driver.now)
+    assert TXN in driver.manager.coordinators, "the next one gets as much time"
 
 
 # ---------------------------------------------------------------------------------------- lost in between

@@ -48,12 +48,12 @@ class Connections:
     Args:
         shared: what the threads share.
         nodes: where to connect to.
-        on_lost: called when a broker cannot be reached (any more).
+        on_lost: called with its id when a broker cannot be reached (any more).
         on_ready: called when a connection can be used.
     """
 
     def __init__(
-        self, shared: Shared, nodes: Nodes, on_lost: Callable[[], None], on_ready: Callable[[], None]
+        self, shared: Shared, nodes: Nodes, on_lost: Callable[[int], None], on_ready: Callable[[], None]
     ) -> None:
         self._shared = shared
         self._config = shared.config
@@ -277,7 +277,7 @@ class Connections:
     def _lost(self, node: Node) -> None:
         if node.node_id >= 0:
             # Its partitions may have moved; as long as it cannot be reached, they may still do so.
-            self._on_lost()
+            self._on_lost(node.node_id)
             if node.given_up:
                 self._nodes.wanted.discard(node.node_id)
                 self._loop.fail_broker(node.node_id, delivery.REFUSED)

@@ -148,8 +148,10 @@ class Control:
             elif kind == _CLOSED:
                 self.connections.on_closed(node, value1, value2)
 
-    def _on_broker_lost(self) -> None:
+    def _on_broker_lost(self, node_id: int) -> None:
         self.metadata.want_refresh(stale=True)
+        if self.transactions is not None:
+            self.transactions.on_broker_lost(node_id)
 
     def _on_broker_ready(self) -> None:
         if self.transactions is not None:

@@ -193,6 +193,11 @@ class Transactions:
             self._manager.fatal(error)
             self._apply_effects()
 
+    def on_broker_lost(self, node_id: int) -> None:
+        """A broker cannot be reached (any more): by now another one may be the coordinator."""
+        with self._shared.changed:
+            self._manager.broker_lost(node_id, time.monotonic())
+
     def learn_features(self) -> None:
         """KIP-890: transactions version 2 are for clusters that have finalized the feature."""
         features = self._nodes.newest_features()
@@ -225,11 +230,7 @@ class Transactions:
                 return
             node = self._node_for(request)
             if node is None or node.state is not State.READY:
-                if node is not None and node.failures:
-                    # Not to be reached: by now another broker may be the coordinator.
-                    manager.unanswered(now)
-                else:
-                    manager.not_sent(now)
+                manager.not_sent(now)
                 self._apply_effects()
                 return
             version = node.version_of(request.api, request.at_most)

@@ -55,6 +55,9 @@ _ADDING: Final = frozenset({ADD_PARTITIONS_TO_TXN.key, ADD_OFFSETS_TO_TXN.key, T
 FIRST_CONCURRENT_BACKOFF_S: Final = 0.02
 """The pause after CONCURRENT_TRANSACTIONS to the first AddPartitionsToTxn: the last one is just ending."""
 
+LOOK_AGAIN_S: Final = 1.0
+"""How long a connection to a coordinator may take before another broker is asked whether it still is one."""
+
 TRANSACTION_KEY: Final = 1
 GROUP_KEY: Final = 0
 
@@ -175,6 +178,7 @@ class TransactionManager:
         self._under_way: Request | None = None
         self._failures = 0
         self._not_before = 0.0
+        self._no_connection_since: float | None = None
 
     # -------------------------------------------------------------------------------- the application's calls
 
@@ -416,22 +420,45 @@ class TransactionManager:
 
     def not_sent(self, now: float) -> None:
         """There is no connection to send the request on yet."""
+        request = self._under_way
         self._under_way = None
         self._not_before = now + 0.02
+        if self._no_connection_since is None:
+            self._no_connection_since = now
+        elif now - self._no_connection_since >= LOOK_AGAIN_S and request is not None:
+            self._look_again(request, now)
         self._settle_end()
 
     def unanswered(self, now: float) -> None:
         """The connection ended before the answer came: look the coordinator up again and repeat."""
         request = self._under_way
         self._under_way = None
-        if request is not None and request.to is not None:
-            self.coordinators.pop(request.to, None)
+        if request is not None:
             if request.api.key in _ADDING:
                 self._perhaps_added = True
             elif request.api is END_TXN:
                 self._perhaps_ended = True
-        self._retry(now)
+            self._look_again(request, now)
         self._settle_end()
+
+    def broker_lost(self, node_id: int, now: float) -> None:
+        """A broker cannot be reached (any more): it may not be the coordinator much longer.
+
+        A request under way to it gets :meth:`unanswered` besides.
+        """
+        lost = [key for key, found in self.coordinators.items() if found.node_id == node_id]
+        for key in lost:
+            del self.coordinators[key]
+        if lost and self._under_way is None:
+            self._no_connection_since = None
+            # Until the cluster agrees on another one, the same may be found.
+            self._retry(now)
+
+    def _look_again(self, request: Request, now: float) -> None:
+        if request.to is not None:
+            self.coordinators.pop(request.to, None)
+        self._no_connection_since = None
+        self._retry(now)
 
     def unsupported(self, request: Request, broker: str) -> None:
         """The broker does not know the request in a version that will do."""
@@ -456,6 +483,7 @@ class TransactionManager:
         """Take over the answer to the request under way."""
         request = self._under_way
         self._under_way = None
+        self._no_connection_since = None
         if request is None or self.state is State.FATAL_ERROR:
             return
         handler: Callable[[Request, Body, str, float], None] = {
