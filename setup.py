@@ -78,7 +78,7 @@ def extensions() -> list[Extension]:
             define_macros=macros(),
             extra_compile_args=compile_flags(),
             extra_link_args=link_flags(),
-            libraries=["ws2_32"] if WINDOWS else [],
+            libraries=["ws2_32"] if WINDOWS else ["dl"] if sys.platform == "linux" else [],
         )
         for pyx in sorted(CORE.glob("*.pyx"))
         if ONLY is None or pyx.stem in ONLY

@@ -66,6 +66,11 @@ COMPRESSION_TYPES = tuple(codec.name for codec in CODECS)
 MAX_IDEMPOTENT_IN_FLIGHT = 5
 """Brokers remember the last five batches per producer and partition, to recognise a repeated one."""
 
+TLS_VERSIONS = ("TLSv1.2", "TLSv1.3")
+"""TLS versions that can be offered."""
+
+_OLD_TLS_VERSIONS = ("SSLv2Hello", "SSLv2", "SSLv3", "TLSv1", "TLSv1.1")
+
 HIDDEN = "<hidden>"
 
 CONNECTIONS = "Connections"
@@ -652,40 +657,83 @@ class ProducerConfig:
     security_protocol: str = _option(
         Choice("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"),
         "PLAINTEXT",
-        "How to talk to brokers. Only PLAINTEXT is available in this version.",
+        "How to talk to brokers: SSL is encrypted with TLS, SASL_* authenticates with SASL.",
         group=SECURITY,
+        importance="high",
     )
     ssl_context: ssl.SSLContext | None = _option(
         Instance(
             lambda value: value is None or isinstance(value, ssl.SSLContext), "an ssl.SSLContext, or None"
         ),
         None,
-        "Context for TLS; the other ssl_ options are not used then.",
+        """A context for TLS, made with Python's ssl module. It contradicts every other ssl_ option; whether
+        host names are checked is its check_hostname.""",
         group=SECURITY,
     )
     ssl_check_hostname: bool = _option(
         Flag(), True, "The broker's certificate must be for the host connected to.", group=SECURITY
     )
-    ssl_cafile: str | None = _option(_PATH, None, "PEM file of trusted certificates.", group=SECURITY)
-    ssl_certfile: str | None = _option(_PATH, None, "PEM file of the client's certificate.", group=SECURITY)
-    ssl_keyfile: str | None = _option(_PATH, None, "PEM file of the client's private key.", group=SECURITY)
+    ssl_cafile: str | None = _option(
+        _PATH,
+        None,
+        """PEM file with the certificates of the authorities that brokers' certificates may be signed by.
+        None: those of the operating system. Files are read again by the next connection after they changed;
+        that goes for all ssl_ options that name one.""",
+        group=SECURITY,
+        importance="high",
+    )
+    ssl_certfile: str | None = _option(
+        _PATH,
+        None,
+        """PEM file with the client's certificate, followed by those of intermediate authorities, for brokers
+        that ask for one (mTLS). It may hold the private key too.""",
+        group=SECURITY,
+    )
+    ssl_keyfile: str | None = _option(
+        _PATH, None, "PEM file with the private key of ssl_certfile, if it is not in there.", group=SECURITY
+    )
     ssl_password: str | None = _option(
         _SECRET,
         None,
-        "Password of the private key.",
+        "Password of the private key, in ssl_keyfile, ssl_certfile or a PEM key store.",
         group=SECURITY,
         aliases=("ssl_key_password",),
         secret=True,
     )
-    ssl_crlfile: str | None = _option(_PATH, None, "PEM file of revoked certificates.", group=SECURITY)
+    ssl_crlfile: str | None = _option(
+        _PATH,
+        None,
+        "PEM file with lists of revoked certificates (CRL); a broker's certificate must not be in them.",
+        group=SECURITY,
+    )
     ssl_ciphers: str | None = _option(
-        _PATH, None, "Cipher suites in OpenSSL's notation.", group=SECURITY, importance="low"
+        _PATH,
+        None,
+        "Cipher suites to offer with TLS 1.2, in OpenSSL's notation; those of TLS 1.3 are always offered.",
+        group=SECURITY,
+        importance="low",
     )
     ssl_cipher_suites: tuple[str, ...] = _option(
-        Words(), (), "Cipher suites by their standard names.", group=SECURITY, importance="low"
+        Words(),
+        (),
+        """Cipher suites to offer, by their standard names. A TLS version that none is named of is not
+        offered. Of TLS 1.3's, naming one offers all, before Python 3.15.""",
+        group=SECURITY,
+        importance="low",
     )
     ssl_enabled_protocols: tuple[str, ...] = _option(
-        Words(), ("TLSv1.2", "TLSv1.3"), "TLS versions to offer.", group=SECURITY
+        Words(),
+        TLS_VERSIONS,
+        "TLS versions to offer; none before TLS 1.2.",
+        group=SECURITY,
+        importance="low",
+    )
+    ssl_protocol: str = _option(
+        Choice("TLS", "TLSv1.2", "TLSv1.3"),
+        "TLSv1.3",
+        "The newest TLS version to offer; TLS means the newest there is.",
+        group=SECURITY,
+        importance="low",
     )
     ssl_endpoint_identification_algorithm: str = _option(
         Choice("https", "", none=""),
@@ -695,21 +743,36 @@ class ProducerConfig:
         importance="low",
     )
     ssl_truststore_type: str = _option(
-        Choice("PEM", "PKCS12", "JKS"), "JKS", "Format of the trust store.", group=SECURITY
+        Choice("PEM", "PKCS12", "JKS"),
+        "JKS",
+        """Format of the trust store, as the Java client's. With JKS, the default there, the file shows
+        whether it is PEM or PKCS12; real JKS files are refused, with the command that converts them.""",
+        group=SECURITY,
     )
-    ssl_truststore_location: str | None = _option(_PATH, None, "File of the trust store.", group=SECURITY)
+    ssl_truststore_location: str | None = _option(
+        _PATH,
+        None,
+        """File with trusted certificates, PEM or PKCS12; the latter needs the package cryptography
+        (pip install 'kprod[pkcs12]').""",
+        group=SECURITY,
+    )
     ssl_truststore_password: str | None = _option(
-        _SECRET, None, "Password of the trust store.", group=SECURITY, secret=True
+        _SECRET, None, "Password of a PKCS12 trust store.", group=SECURITY, secret=True
     )
     ssl_truststore_certificates: str | None = _option(
         _SECRET, None, "Trusted certificates as PEM text.", group=SECURITY, secret=True
     )
     ssl_keystore_type: str = _option(
-        Choice("PEM", "PKCS12", "JKS"), "JKS", "Format of the key store.", group=SECURITY
+        Choice("PEM", "PKCS12", "JKS"), "JKS", "Format of the key store, likewise.", group=SECURITY
     )
-    ssl_keystore_location: str | None = _option(_PATH, None, "File of the key store.", group=SECURITY)
+    ssl_keystore_location: str | None = _option(
+        _PATH,
+        None,
+        "File with the client's private key and certificates, PEM or PKCS12.",
+        group=SECURITY,
+    )
     ssl_keystore_password: str | None = _option(
-        _SECRET, None, "Password of the key store.", group=SECURITY, secret=True
+        _SECRET, None, "Password of a PKCS12 key store.", group=SECURITY, secret=True
     )
     ssl_keystore_key: str | None = _option(
         _SECRET, None, "Private key as PEM text.", group=SECURITY, secret=True
@@ -896,7 +959,6 @@ NO_EFFECT: Mapping[str, NoEffect] = MappingProxyType(
         "ssl_trustmanager_algorithm": NoEffect(_JVM),
         "ssl_secure_random_implementation": NoEffect(_JVM),
         "ssl_provider": NoEffect(_JVM),
-        "ssl_protocol": NoEffect("ssl_enabled_protocols says which TLS versions are offered"),
         "sasl_client_callback_handler_class": NoEffect(_JVM),
         "sasl_login_callback_handler_class": NoEffect(_JVM),
         "sasl_login_class": NoEffect(_JVM),
@@ -986,6 +1048,11 @@ FOREIGN_NAMES: Mapping[str, str] = MappingProxyType(
         "dr_cb": "on_delivery",
         "dr_msg_cb": "on_delivery",
         "ssl_ca_location": "ssl_cafile",
+        "ssl_ca_pem": "ssl_truststore_certificates",
+        "ssl_certificate_pem": "ssl_keystore_certificate_chain",
+        "ssl_key_pem": "ssl_keystore_key",
+        "ssl_crl_location": "ssl_crlfile",
+        "enable_ssl_certificate_verification": "ssl_context",
         "ssl_certificate_location": "ssl_certfile",
         "ssl_key_location": "ssl_keyfile",
         "sasl_mechanisms": "sasl_mechanism",
@@ -1291,22 +1358,114 @@ def _check_partitioning(resolved: Mapping[str, Any]) -> None:
         )
 
 
-def _check_security(resolved: Mapping[str, Any], explicit: frozenset[str]) -> None:
+def _check_security(resolved: dict[str, Any], explicit: frozenset[str]) -> None:
     protocol = resolved["security_protocol"]
-    if protocol != "PLAINTEXT":
+    if protocol.startswith("SASL"):
         raise KafkaConfigurationError(
-            f"security_protocol={protocol!r} is not available in this version of kprod: it takes 'PLAINTEXT'."
+            f"security_protocol={protocol!r} is not available in this version of kprod: it takes 'PLAINTEXT' "
+            "and 'SSL'."
         )
+    if protocol.endswith("SSL"):
+        _resolve_tls(resolved, explicit)
     unused = sorted(
         name
         for name in explicit
-        if OPTIONS[name].group == SECURITY and resolved[name] != OPTIONS[name].default
+        if OPTIONS[name].group == SECURITY
+        and resolved[name] != OPTIONS[name].default
+        and (
+            (name.startswith("ssl_") and not protocol.endswith("SSL"))
+            or (name.startswith("sasl_") and not protocol.startswith("SASL"))
+        )
     )
     if unused:
+        what = "encrypted" if unused[-1].startswith("ssl_") else "authenticated with SASL"
+        if unused[0][:4] != unused[-1][:4]:
+            what = "encrypted or authenticated"
         _warn(
             f"{', '.join(unused)} {'has' if len(unused) == 1 else 'have'} no effect: security_protocol is "
-            "'PLAINTEXT', so nothing is encrypted or authenticated"
+            f"{protocol!r}, so nothing is {what}"
         )
+
+
+_ONLY_ONE_OF = (
+    ("ssl_cafile", "ssl_truststore_certificates", "ssl_truststore_location"),
+    ("ssl_certfile", "ssl_keystore_certificate_chain", "ssl_keystore_location"),
+    ("ssl_certfile", "ssl_keystore_key", "ssl_keystore_location"),
+    ("ssl_ciphers", "ssl_cipher_suites"),
+)
+_ONLY_TOGETHER = (
+    ("ssl_keyfile", "ssl_certfile"),
+    ("ssl_keystore_key", "ssl_keystore_certificate_chain"),
+    ("ssl_keystore_certificate_chain", "ssl_keystore_key"),
+    ("ssl_truststore_password", "ssl_truststore_location"),
+    ("ssl_keystore_password", "ssl_keystore_location"),
+)
+_NO_PASSWORD = {
+    "ssl_truststore_password": "ssl_truststore_type",
+    "ssl_keystore_password": "ssl_keystore_type",
+}
+
+
+def _resolve_tls(resolved: dict[str, Any], explicit: frozenset[str]) -> None:
+    """What the Java client's names say becomes what kafka-python's do; contradictions are refused."""
+    given = {name for name in explicit if name.startswith("ssl_") and resolved[name] != OPTIONS[name].default}
+    if "ssl_context" in given and len(given) > 1:
+        others = ", ".join(sorted(given - {"ssl_context"}))
+        raise KafkaConfigurationError(
+            f"ssl_context contradicts {others}: a context has all of that in it. Keep one or the other."
+        )
+    for names in _ONLY_ONE_OF:
+        both = [name for name in names if name in given]
+        if len(both) > 1:
+            raise KafkaConfigurationError(f"{both[0]} contradicts {both[1]}: keep one of them.")
+    for name, other in _ONLY_TOGETHER:
+        if name in given and other not in given:
+            raise KafkaConfigurationError(f"{name} is set and {other} is not: it takes both.")
+    for name, kind in _NO_PASSWORD.items():
+        if name in given and resolved[kind] == "PEM":
+            raise KafkaConfigurationError(
+                f"{name} contradicts {kind}='PEM': such files have no password of their own. The password of "
+                "a private key is ssl_password (Java: ssl.key.password)."
+            )
+    for name, kind in (
+        ("ssl_truststore_certificates", "ssl_truststore_type"),
+        ("ssl_keystore_key", "ssl_keystore_type"),
+    ):
+        if name in given and kind in explicit and resolved[kind] != "PEM":
+            raise KafkaConfigurationError(f"{name} contradicts {kind}={resolved[kind]!r}: it is PEM text.")
+    checked = resolved["ssl_endpoint_identification_algorithm"] == "https"
+    if {"ssl_check_hostname", "ssl_endpoint_identification_algorithm"} <= explicit:
+        if resolved["ssl_check_hostname"] != checked:
+            raise KafkaConfigurationError(
+                f"ssl_check_hostname={resolved['ssl_check_hostname']} contradicts "
+                "ssl_endpoint_identification_algorithm="
+                f"{resolved['ssl_endpoint_identification_algorithm']!r}. Keep one of them."
+            )
+    elif not checked:
+        resolved["ssl_check_hostname"] = False
+    _resolve_tls_versions(resolved)
+
+
+def _resolve_tls_versions(resolved: dict[str, Any]) -> None:
+    asked = resolved["ssl_enabled_protocols"]
+    offered = [name for name in TLS_VERSIONS if name in asked]
+    refused = [name for name in asked if name not in TLS_VERSIONS]
+    unknown = [name for name in refused if name not in _OLD_TLS_VERSIONS]
+    if unknown or not offered:
+        raise KafkaConfigurationError(
+            f"ssl_enabled_protocols={list(asked)} is not accepted: it takes {', '.join(TLS_VERSIONS)}"
+            + (". Older versions are broken." if refused and not unknown else ".")
+        )
+    if refused:
+        _warn(f"{', '.join(refused)} in ssl_enabled_protocols will not be offered: TLS 1.2 is the oldest")
+    if resolved["ssl_protocol"] == "TLSv1.2":
+        offered = [name for name in offered if name == "TLSv1.2"]
+        if not offered:
+            raise KafkaConfigurationError(
+                f"ssl_protocol='TLSv1.2' contradicts ssl_enabled_protocols={list(asked)}: it is the newest "
+                "version to offer."
+            )
+    resolved["ssl_enabled_protocols"] = tuple(offered)
 
 
 def _check_transactions(resolved: Mapping[str, Any], explicit: frozenset[str]) -> None:

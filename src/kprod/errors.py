@@ -248,6 +248,46 @@ class AuthenticationFailedError(KafkaError):
     """The broker did not accept the client's credentials, or SASL could not be agreed upon."""
 
 
+class TlsError(AuthenticationFailedError):
+    """TLS could not be agreed upon with a broker. Subclasses say what was wrong."""
+
+
+class CertificateNotTrustedError(TlsError):
+    """The broker's certificate is not signed by an authority that this client trusts."""
+
+
+class CertificateExpiredError(TlsError):
+    """The broker's certificate, or one it depends on, is not valid any more, or not yet."""
+
+
+class CertificateRevokedError(TlsError):
+    """The broker's certificate is in the list of revoked certificates, or there is no list for it."""
+
+
+class HostNameMismatchError(TlsError):
+    """The broker's certificate is for another host than the one connected to."""
+
+
+class ClientCertificateRequiredError(TlsError):
+    """The broker asks for a client certificate, and there is none: ssl_certfile is not set."""
+
+
+class ClientCertificateRefusedError(TlsError):
+    """The broker does not accept the client's certificate."""
+
+
+class TlsNegotiationError(TlsError):
+    """Client and broker have no TLS version, or no cipher suite, in common."""
+
+
+class PlaintextListenerError(TlsError):
+    """security_protocol asks for TLS, and the listener does not speak it."""
+
+
+class TlsListenerError(TlsError):
+    """security_protocol asks for plaintext, and the listener speaks TLS."""
+
+
 class FailedPayloadsError(KafkaError):
     """Kept for old imports (kafka-python 1); kprod reports each record's own error instead."""
 

@@ -586,7 +586,7 @@ def test_bad_topic_options(value: object, text: str) -> None:
 # --- What is not there, or has no effect --------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("protocol", ["SSL", "sasl_ssl", "SASL_PLAINTEXT"])
+@pytest.mark.parametrize("protocol", ["sasl_ssl", "SASL_PLAINTEXT"])
 def test_security_is_not_available_yet(protocol: str) -> None:
     text = refused(security_protocol=protocol)
     assert f"security_protocol={protocol.upper()!r} is not available in this version" in text

@@ -1,4 +1,5 @@
 """The network loop's own state."""
+from cpython.object cimport PyObject
 from libc.stdint cimport int8_t, int16_t, int32_t, int64_t, intptr_t, uint8_t, uint64_t
 
 from kprod._core.accumulator cimport Accumulator, Topic, kp_accumulator
@@ -13,7 +14,9 @@ cdef enum:
 
 cdef enum:
     EVENT_CONNECTED = 1        # a TCP connection stands
-    EVENT_CLOSED = 2           # one ended: value1 is our reason, value2 the system's error number
+    # One ended: value1 is our reason, value2 the system's error number; value3: a TLS alert came where Kafka's answer
+    # should be; data: what TLS says.
+    EVENT_CLOSED = 2
     EVENT_FRAME = 3            # the response to a control request
     EVENT_REFRESH = 4          # metadata is stale: value1 is the error that showed it
     EVENT_LEADER = 5           # KIP-951: the new leader of (value1 topic number, value2 partition, value3 epoch)
@@ -37,6 +40,7 @@ cdef struct kp_event:
     uint8_t* data              # owned
     int64_t length
     kp_batch* batch
+    PyObject* owner            # a reference to give back, or NULL
 
 cdef struct kp_loop:
     kp_mutex lock              # [io]: everything below but the events; also what structs.pxd marks [io]

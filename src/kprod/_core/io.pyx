@@ -10,11 +10,11 @@ up), io_connections (writing, reading, ending), io_responses.
 """
 from cpython.bytes cimport PyBytes_FromStringAndSize
 from cpython.object cimport PyObject
-from cpython.ref cimport Py_INCREF
+from cpython.ref cimport Py_DECREF, Py_INCREF
 from libc.limits cimport INT_MAX
 from libc.stdint cimport INT16_MAX, INT64_MAX, int16_t, int32_t, int64_t, intptr_t, uint8_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc, realloc
-from libc.string cimport memcmp, memcpy, memmove, memset
+from libc.string cimport memcmp, memcpy, memmove, memset, strlen
 
 from kprod._core.compression import decompress
 
@@ -46,6 +46,9 @@ from kprod._core.structs cimport (
     PERSISTED_POSSIBLY, PERSISTED_YES, STAGE_CLOSED, STAGE_COMPRESSING, STAGE_DONE, STAGE_IN_FLIGHT,
     STAGE_OPEN, STAGE_RETRY, STAGE_SPLIT, kp_batch, kp_broker, kp_late_callback, kp_partition,
     kp_record_error, kp_record_info, kp_request, kp_topic,
+)
+from kprod._core.tls cimport (
+    TlsStream, kp_tls, kp_tls_close, kp_tls_flush, kp_tls_pending, kp_tls_recv, kp_tls_send, kp_tls_unsent,
 )
 
 cdef enum:
@@ -182,7 +185,7 @@ cdef int prepare_poll(kp_loop* loop) noexcept nogil:
         broker.poll_slot = -1
         if broker.state != CONNECTION_NONE and n < loop.poll_capacity:
             kp_pollfd_set(&loop.pollfds[n], broker.fd,
-                          broker.state == CONNECTION_CONNECTING or broker.out_head != NULL)
+                          broker.state == CONNECTION_CONNECTING or has_output(broker))
             loop.polled[n] = broker
             broker.poll_slot = n
             n += 1
@@ -220,7 +223,10 @@ cdef void handle_poll(kp_loop* loop, int n) noexcept nogil:
             continue
         if kp_pollfd_readable(pollfd):
             read_in(loop, broker, now_us)
-        if broker.state == CONNECTION_UP and broker.out_head != NULL and kp_pollfd_writable(pollfd):
+            # What TLS has already taken from the socket does not make it readable again.
+            while broker.tls != NULL and kp_tls_pending(<kp_tls*>broker.tls):
+                read_in(loop, broker, now_us)
+        if broker.state == CONNECTION_UP and has_output(broker) and kp_pollfd_writable(pollfd):
             write_out(loop, broker, now_us)
 
 
@@ -308,11 +314,15 @@ cdef class NetworkLoop:
         cdef kp_event* after
         while broker != NULL:
             following = broker.next
+            if broker.tls_owner != NULL:
+                Py_DECREF(<object>broker.tls_owner)
             free(broker.in_buffer)
             free(broker)
             broker = following
         while event != NULL:
             after = event.next
+            if event.owner != NULL:
+                Py_DECREF(<object>event.owner)
             free(event.data)
             free(event)
             event = after
@@ -385,6 +395,8 @@ cdef class NetworkLoop:
                 event.kind, event.node_id, event.generation, event.token, event.value1, event.value2, event.value3,
                 PyBytes_FromStringAndSize(<const char*>event.data, event.length) if event.data != NULL else None,
                 <object>event.batch.owner if event.batch != NULL else None))
+            if event.owner != NULL:
+                Py_DECREF(<object>event.owner)
             free(event.data)
             free(event)
             event = following
@@ -400,10 +412,19 @@ cdef class NetworkLoop:
 
     # -- connections
 
-    def connect(self, int node_id, intptr_t fd):
-        """Take over a non-blocking socket that is connecting to a broker. Returns the connection's generation."""
+    def connect(self, int node_id, intptr_t fd, TlsStream tls=None):
+        """Take over a non-blocking socket that is connecting to a broker. Returns the connection's generation.
+
+        With `tls` it is connected already, and what is sent over it is encrypted.
+        """
         cdef kp_broker* broker
         cdef int64_t generation = -1
+        cdef kp_tls* encryption = NULL
+        cdef PyObject* owner = NULL
+        if tls is not None:
+            encryption = &tls.tls
+            owner = <PyObject*>tls
+            Py_INCREF(tls)
         with nogil:
             kp_mutex_lock(&self.loop.lock)
             broker = make_broker(&self.loop, node_id)
@@ -411,6 +432,8 @@ cdef class NetworkLoop:
                 if broker.state != CONNECTION_NONE:
                     close_connection(&self.loop, broker, ERROR_DISCONNECTED, 0, kp_monotonic_us())
                 broker.fd = fd
+                broker.tls = encryption
+                broker.tls_owner = owner
                 broker.state = CONNECTION_CONNECTING
                 broker.can_produce = 0
                 broker.wanted = 0
@@ -421,6 +444,8 @@ cdef class NetworkLoop:
             kp_mutex_unlock(&self.loop.lock)
             wake_loop(self.loop.a, 0)
         if generation < 0:
+            if owner != NULL:
+                Py_DECREF(<object>owner)
             raise MemoryError
         return generation
 

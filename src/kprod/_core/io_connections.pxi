@@ -83,12 +83,24 @@ cdef void started_writing(kp_request* request) noexcept nogil:
         b.uncertain = 1
 
 
+cdef int has_output(kp_broker* broker) noexcept nogil:
+    """Whether something waits for the socket to take it."""
+    return broker.out_head != NULL or (broker.tls != NULL and kp_tls_unsent(<kp_tls*>broker.tls))
+
+
 cdef void write_out(kp_loop* loop, kp_broker* broker, int64_t now_us) noexcept nogil:
     """Write queued requests until the socket takes no more."""
     cdef kp_request* request
     cdef kp_iov* iov
     cdef int64_t sent
     cdef int n
+    if broker.tls != NULL and broker.state == CONNECTION_UP:
+        sent = kp_tls_flush(<kp_tls*>broker.tls)
+        if sent == KP_SOCK_AGAIN:
+            return
+        if sent < 0:
+            close_connection(loop, broker, ERROR_DISCONNECTED, <int32_t>-sent, now_us)
+            return
     while broker.out_head != NULL and broker.state == CONNECTION_UP:
         request = broker.out_head
         iov = <kp_iov*>request.iov
@@ -98,7 +110,10 @@ cdef void write_out(kp_loop* loop, kp_broker* broker, int64_t now_us) noexcept n
         if request.sent_us == 0:
             request.sent_us = now_us
             started_writing(request)
-        sent = kp_sock_send(broker.fd, iov + request.iov_done, n)
+        if broker.tls != NULL:
+            sent = kp_tls_send(<kp_tls*>broker.tls, iov + request.iov_done, n)
+        else:
+            sent = kp_sock_send(broker.fd, iov + request.iov_done, n)
         if sent == KP_SOCK_AGAIN:
             return
         if sent < 0:
@@ -257,7 +272,10 @@ cdef void read_in(kp_loop* loop, kp_broker* broker, int64_t now_us) noexcept nog
         close_connection(loop, broker, ERROR_BAD_RESPONSE, 0, now_us)
         return
     room = broker.in_capacity - broker.in_end
-    n = kp_sock_recv(broker.fd, broker.in_buffer + broker.in_end, room)
+    if broker.tls != NULL:
+        n = kp_tls_recv(<kp_tls*>broker.tls, broker.in_buffer + broker.in_end, room)
+    else:
+        n = kp_sock_recv(broker.fd, broker.in_buffer + broker.in_end, room)
     if n == KP_SOCK_AGAIN:
         return
     if n <= 0:
@@ -303,6 +321,13 @@ cdef void fail_request(kp_loop* loop, kp_broker* broker, kp_request* request, in
     free_request(request)
 
 
+cdef int is_tls_alert(kp_broker* broker) noexcept nogil:
+    """Whether what was received where a frame should begin is a TLS alert (RFC 8446, section 6), not Kafka's."""
+    cdef const uint8_t* start = broker.in_buffer + broker.in_start
+    return (broker.in_buffer != NULL and broker.in_end - broker.in_start >= 5
+            and start[0] == 21 and start[1] == 3 and start[3] == 0 and start[4] == 2)
+
+
 cdef void close_connection(kp_loop* loop, kp_broker* broker, int32_t reason, int32_t system_error,
                            int64_t now_us) noexcept nogil:
     """End a connection; what was under way on it is retried or failed, and the control thread is told."""
@@ -310,8 +335,25 @@ cdef void close_connection(kp_loop* loop, kp_broker* broker, int32_t reason, int
     cdef kp_request* waiting = broker.wait_head
     cdef kp_request* request
     cdef kp_event* event
+    cdef const char* note
     if broker.state == CONNECTION_NONE:
         return
+    event = new_event(EVENT_CLOSED, broker.node_id)
+    if broker.tls != NULL:
+        kp_tls_close(<kp_tls*>broker.tls)
+        note = (<kp_tls*>broker.tls).error
+        if event != NULL:
+            # Only a thread with the GIL can give the reference back.
+            event.owner = broker.tls_owner
+            broker.tls_owner = NULL
+            event.length = strlen(note)
+            event.data = <uint8_t*>malloc(event.length) if event.length else NULL
+            if event.data != NULL:
+                memcpy(event.data, note, event.length)
+        broker.tls = NULL
+        broker.tls_owner = NULL
+    elif event != NULL and is_tls_alert(broker):
+        event.value3 = 1
     kp_sock_close(broker.fd)
     broker.fd = -1
     broker.state = CONNECTION_NONE
@@ -325,7 +367,6 @@ cdef void close_connection(kp_loop* loop, kp_broker* broker, int32_t reason, int
     broker.wanted = 0
     kp_store32(&broker.usable, 0)
     loop.connections_lost += 1
-    event = new_event(EVENT_CLOSED, broker.node_id)
     if event != NULL:
         event.generation = broker.generation
         event.value1 = reason

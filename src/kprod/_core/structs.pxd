@@ -251,6 +251,8 @@ cdef struct kp_request:
 cdef struct kp_broker:
     int32_t node_id
     intptr_t fd
+    void* tls                  # kp_tls of an encrypted connection, NULL: plaintext
+    PyObject* tls_owner        # the TlsStream that it is in: a reference, given back with EVENT_CLOSED
     int32_t state              # CONNECTION_*
     int64_t generation         # counts connections
     int32_t can_produce        # the control thread has finished the set-up

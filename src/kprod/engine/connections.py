@@ -17,8 +17,11 @@ from kprod.cluster.node import Address, Node, State
 from kprod.engine import sockets
 from kprod.engine.nodes import Nodes
 from kprod.engine.shared import Shared
+from kprod.engine.tls_pump import TlsPump
+from kprod.engine.tls_setup import Attempt
 from kprod.errors import KafkaError
 from kprod.protocol import METADATA, PRODUCE, Api, Body, ProtocolError, decode_response, encode_request
+from kprod.security import tls_errors
 
 logger = logging.getLogger("kprod.engine")
 
@@ -64,6 +67,10 @@ class Connections:
         self._requests: dict[int, _Request] = {}
         self._last_token = HELLO
         self._all_lost_at: float | None = None
+        self._attempts: dict[int, Attempt] = {}
+        """TLS connections that are being set up, by node id."""
+        self._pumps: dict[int, TlsPump] = {}
+        """What encrypts a connection where the loop cannot, by node id."""
 
     # -- which there should be
 
@@ -181,6 +188,9 @@ class Connections:
             self._setup_failed(node, reason or f"host name {node.host!r} has no address", now)
 
     def _open(self, node: Node, address: Address, now: float) -> None:
+        if self._shared.tls is not None:
+            self._open_with_tls(node, address)
+            return
         family, target = address
         try:
             sock = socket.socket(family, socket.SOCK_STREAM)
@@ -198,6 +208,40 @@ class Connections:
             self._setup_failed(node, f"{sockets.show(target)}: {error.strerror or error}", now)
             return
         node.generation = self._loop.connect(node.node_id, sock.detach())
+
+    def _open_with_tls(self, node: Node, address: Address) -> None:
+        assert self._shared.tls is not None
+        attempt = Attempt(self._config, self._shared.tls, address, node.host, str(node), node.deadline)
+        self._attempts[node.node_id] = attempt
+
+        def connect() -> None:
+            attempt.run()
+            self._shared.call_in_control(lambda: self._on_tls(node, attempt))
+
+        # Certificates are checked there, and a broker may be slow to answer: not on this thread.
+        threading.Thread(target=connect, name=f"{self._config.client_id}-connect", daemon=True).start()
+
+    def _on_tls(self, node: Node, attempt: Attempt) -> None:
+        """An attempt to connect with TLS has ended."""
+        if self._attempts.get(node.node_id) is not attempt or node.state is not State.CONNECTING:
+            attempt.discard()
+            return
+        del self._attempts[node.node_id]
+        established = attempt.established
+        if established is None:
+            self._setup_failed(node, attempt.reason, time.monotonic(), attempt.refusal)
+            return
+        logger.debug("%s: broker %s: %s", self._config.client_id, node, established.description)
+        node.generation = self._loop.connect(node.node_id, established.fd, established.stream)
+        self._pumps.pop(node.node_id, None)
+        if established.pump is not None:
+            self._pumps[node.node_id] = established.pump
+            established.pump.start()
+
+    def abandon_attempts(self) -> None:
+        """The producer ends: let the threads that are connecting end too."""
+        for attempt in self._attempts.values():
+            attempt.abandon()
 
     def on_connected(self, node: Node) -> None:
         """The TCP connection is there."""
@@ -254,13 +298,17 @@ class Connections:
         level = logging.WARNING if node.refusals == 1 and node.refusal is not None else logging.INFO
         logger.log(level, "%s: broker %s: %s", self._config.client_id, node, reason)
 
-    def on_closed(self, node: Node, reason: int, system_error: int) -> None:
+    def on_closed(
+        self, node: Node, reason: int, system_error: int, by_tls: bool = False, note: bytes | None = None
+    ) -> None:
         """The network loop closed the connection.
 
         Args:
             node: whose.
             reason: one of the codes of :mod:`kprod.delivery`.
             system_error: an errno, or 0.
+            by_tls: a TLS alert came where Kafka's answer was expected.
+            note: what OpenSSL says about it.
         """
         now = time.monotonic()
         text = delivery.reason_text(reason)
@@ -268,11 +316,27 @@ class Connections:
             text = f"{text}: {os.strerror(system_error)}"
         elif node.state is State.HANDSHAKE:
             text = f"{text} in answer to the first request: is this a plaintext Kafka listener?"
+        refusal = self._tls_refusal(node, by_tls, note)
+        if refusal is not None:
+            text = str(refusal.args[0])
         generation = node.generation
-        node.failed(now, text)
+        node.failed(now, text, refusal)
         self._log_failure(node, text)
         self._drop_requests(node, generation, text)
         self._lost(node)
+
+    def _tls_refusal(self, node: Node, by_tls: bool, note: bytes | None) -> KafkaError | None:
+        """The error for applications if TLS is why a connection ended."""
+        tls = self._shared.tls
+        if tls is None:
+            return tls_errors.tls_listener(str(node), self._config.security_protocol) if by_tls else None
+        pump = self._pumps.pop(node.node_id, None)
+        if pump is not None and pump.error is not None:
+            note = (pump.error.reason or str(pump.error)).encode()
+        # With TLS 1.3 a client learns only after the handshake that its certificate was refused.
+        if note is None or node.state is not State.HANDSHAKE:
+            return None
+        return tls_errors.from_reason(note.decode(errors="replace"), str(node), tls.has_certificate)
 
     def _lost(self, node: Node) -> None:
         if node.node_id >= 0:

@@ -146,7 +146,7 @@ class Control:
             elif kind == _FRAME:
                 self.connections.on_frame(node, token, value1, data)
             elif kind == _CLOSED:
-                self.connections.on_closed(node, value1, value2)
+                self.connections.on_closed(node, value1, value2, bool(value3), data)
 
     def _on_broker_lost(self, node_id: int) -> None:
         self.metadata.want_refresh(stale=True)

@@ -25,6 +25,7 @@ from kprod.engine.topics import Topics
 from kprod.engine.transactions import Transactions
 from kprod.engine.wake import WakeChannel
 from kprod.errors import KafkaError
+from kprod.security.tls import TlsSettings
 
 logger = logging.getLogger("kprod.engine")
 
@@ -41,6 +42,8 @@ class Engine:
 
     def __init__(self, config: ProducerConfig) -> None:
         self.config = config
+        # First: wrong files and passwords are found here.
+        tls = TlsSettings(config) if config.security_protocol in ("SSL", "SASL_SSL") else None
         reporter = DeliveryReporter(
             lambda node_id: self._control.nodes.describe_broker(node_id),
             lambda topic, partition: self._control.nodes.describe_leader(topic, partition),
@@ -78,7 +81,7 @@ class Engine:
             error_flags=errors.error_flags(),
             seed=random.getrandbits(64),
         )
-        self._shared = Shared(config, reporter, self.accumulator, self._loop)
+        self._shared = Shared(config, reporter, self.accumulator, self._loop, tls)
         self._control = Control(self._shared)
         self._topics = Topics(self._shared, self._control.nodes, self._control.metadata)
         self._closed = threading.Event()
@@ -305,6 +308,7 @@ class Engine:
             time.sleep(0.001)
         self._control.stop()
         self._join("control")
+        self._control.connections.abandon_attempts()
         self._loop.stop()
         self._join("io")
         self.accumulator.stop_compressor()

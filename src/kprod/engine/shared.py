@@ -17,6 +17,7 @@ from kprod.cluster.node import Backoff
 from kprod.config import ProducerConfig
 from kprod.delivery import DeliveryReporter
 from kprod.errors import KafkaError
+from kprod.security.tls import TlsSettings
 
 logger = logging.getLogger("kprod.engine")
 
@@ -42,7 +43,8 @@ class Shared:
     ======================================  ======================  ===================================
     attribute                               written by              guarded by
     ======================================  ======================  ===================================
-    ``config``, ``reporter``, ``retry``     nobody
+    ``config``, ``reporter``, ``retry``,    nobody
+    ``tls``
     ``accumulator``, ``loop``               any thread              themselves
     ``cluster``, ``refreshed_at``           control                 ``changed`` (read without it: it is
                                                                     replaced as a whole)
@@ -60,15 +62,22 @@ class Shared:
         reporter: makes the exceptions that applications get.
         accumulator: the records under way.
         loop: the network loop.
+        tls: how to encrypt; None: not at all.
     """
 
     def __init__(
-        self, config: ProducerConfig, reporter: DeliveryReporter, accumulator: Accumulator, loop: NetworkLoop
+        self,
+        config: ProducerConfig,
+        reporter: DeliveryReporter,
+        accumulator: Accumulator,
+        loop: NetworkLoop,
+        tls: TlsSettings | None = None,
     ) -> None:
         self.config = config
         self.reporter = reporter
         self.accumulator = accumulator
         self.loop = loop
+        self.tls = tls
         self.retry = Backoff(config.retry_backoff_ms / 1000, config.retry_backoff_max_ms / 1000)
         self.changed = threading.Condition()
         """Notified when anything changes that an application thread waits for. A fork replaces it."""

@@ -1,0 +1,1 @@
+"""TLS settings and what their failures mean, without sockets and threads."""
