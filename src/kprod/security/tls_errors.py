@@ -161,7 +161,7 @@ def tls_listener(broker: str, protocol: str) -> TlsError:
     """A listener that answers with TLS was met in plaintext."""
     encrypted = "SASL_SSL" if protocol.startswith("SASL") else "SSL"
     return errors.TlsListenerError(
-        f"the listener speaks TLS, and security_protocol is {protocol!r}. Set it to {encrypted!r}, or connect "
-        "to the port of a listener without TLS",
+        f"the listener speaks TLS, and security_protocol is {protocol!r}. Set it to {encrypted!r}, or "
+        "connect to the port of a listener without TLS",
         broker=broker,
     )
