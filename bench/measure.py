@@ -130,6 +130,20 @@ def _send_paced(client: BenchClient, workload: Workload, first: int, count: int)
             client.idle(ahead)
 
 
+def _send_from_threads(client: BenchClient, workload: Workload, first: int, count: int) -> None:
+    """Send ``count`` blocks, from as many threads as the workload has."""
+    shares = [count // workload.threads] * workload.threads
+    shares[0] += count - sum(shares)
+    threads = []
+    for share in shares:
+        threads.append(threading.Thread(target=client.send, args=(workload.blocks(first, share),)))
+        first += share
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+
 def measure(name: str, bootstrap: str, topic: str, workload: Workload) -> Measurement:
     """Send the warm-up and then the measured records with one client.
 
@@ -148,6 +162,8 @@ def measure(name: str, bootstrap: str, topic: str, workload: Workload) -> Measur
     before, start = _cpu(spinner), perf_counter()
     if workload.rate:
         _send_paced(client, workload, warmup, measured)
+    elif workload.threads > 1:
+        _send_from_threads(client, workload, warmup, measured)
     else:
         client.send(workload.blocks(warmup, measured))
     client.drain()

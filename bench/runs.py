@@ -42,14 +42,14 @@ class Bench:
         self.target = target
         self._distribution: KafkaDistribution | None = None
 
-    def run(self, name: str, workload: Workload) -> Measurement:
-        """One measurement of one client.
+    def run(self, name: str, workload: Workload, *, exact: bool = False) -> Measurement:
+        """One measurement of one client, with its share of the records, or with all of them if ``exact``.
 
         Raises:
             RuntimeError: the client failed, or what has arrived is not what was sent.
         """
         spec, target = SPECS[name], self.target
-        workload = workload.for_client(1.0 if workload.rate else spec.share, spec.block)
+        workload = workload.for_client(1.0 if exact or workload.rate else spec.share, spec.block)
         with target.topic(name) as topic:
             if name in JAVA_CLIENTS:
                 self._distribution = self._distribution or ensure_distribution()

@@ -37,6 +37,7 @@ class Workload:
         rate: records per second, 0 for as fast as the client takes them.
         busy: another Python thread of the client's process spins all the time.
         block_size: records per block when there is no rate.
+        threads: how many send, each its part of the records, with one producer.
     """
 
     records: int
@@ -49,6 +50,7 @@ class Workload:
     rate: int = 0
     busy: bool = False
     block_size: int = BLOCK
+    threads: int = 1
 
     @cached_property
     def block(self) -> int:

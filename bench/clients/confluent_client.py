@@ -32,6 +32,8 @@ class Client:
                 "linger.ms": workload.linger_ms,
                 "batch.size": workload.batch_size,
                 "compression.type": workload.codec,
+                # Of a record with its overhead; the default is 1,000,000.
+                "message.max.bytes": max(1_000_000, workload.size + 4096),
             }
         )
 
