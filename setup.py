@@ -47,10 +47,17 @@ def compile_flags() -> list[str]:
     flags += ["-Wno-cast-function-type", "-Wno-sign-compare"]
     if DEBUG:
         flags += ["-O0", "-g3", "-UNDEBUG"]
+    elif SANITIZE:
+        # Reports name lines that the optimiser did not move; the first finding ends the process.
+        flags += ["-O1", "-g", "-UNDEBUG"]
     else:
         flags += ["-O3", "-g1", "-DNDEBUG"]
     if SANITIZE:
-        flags += ["-fsanitize=address,undefined", "-fno-omit-frame-pointer", "-g3"]
+        flags += [
+            "-fsanitize=address,undefined",
+            "-fno-sanitize-recover=undefined",
+            "-fno-omit-frame-pointer",
+        ]
     if WERROR:
         flags.append("-Werror")
     return flags

@@ -25,6 +25,13 @@ TRANSACTION_ABORTED = -1015
 GAP = -1016
 LEADERS_AWAY = -1017
 REFUSED = -1018
+FRAME_SIZE = -1030
+NOT_ASKED = -1031
+NOT_ANSWERED = -1032
+BAD_OFFSET = -1033
+
+BROKEN_ANSWERS = frozenset({BAD_RESPONSE, FRAME_SIZE, NOT_ASKED, NOT_ANSWERED, BAD_OFFSET})
+"""What no Kafka broker sends."""
 
 GATE_NO_TRANSACTION = 1
 GATE_CLOSED = 2
@@ -40,7 +47,11 @@ _LOCAL_NAMES = {
     TRANSACTION_ABORTED: "the transaction was aborted",
     TOO_MANY_RETRIES: "the option retries allowed no more attempts",
     DISCONNECTED: "the connection was lost",
-    BAD_RESPONSE: "the broker's answer could not be used",
+    BAD_RESPONSE: "the broker's answer was malformed",
+    FRAME_SIZE: "the broker announced an answer of an impossible length",
+    NOT_ASKED: "the broker sent an answer to a request that was not made",
+    NOT_ANSWERED: "the broker's answer left the partition out",
+    BAD_OFFSET: "the broker's answer had an impossible offset",
     REQUEST_TIMED_OUT: "no answer within request_timeout_ms",
     REFUSED: "the broker refused this client",
 }

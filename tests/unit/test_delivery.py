@@ -99,7 +99,7 @@ def test_expired(reporter: Fixture) -> None:
         ({"attempts": 4, "last_error": 19}, "sent 4 times, last error: NOT_ENOUGH_REPLICAS"),
         ({"last_error": delivery.DISCONNECTED}, "sent 2 times, last error: the connection was lost"),
         ({"last_error": delivery.REQUEST_TIMED_OUT}, "last error: no answer within request_timeout_ms"),
-        ({"last_error": delivery.BAD_RESPONSE}, "last error: the broker's answer could not be used"),
+        ({"last_error": delivery.BAD_RESPONSE}, "last error: the broker's answer was malformed"),
     ],
 )
 def test_the_history_of_a_batch_is_told(reporter: Fixture, changes: dict[str, Any], text: str) -> None:

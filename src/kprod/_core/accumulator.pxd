@@ -34,6 +34,7 @@ cdef struct kp_accumulator:
     # -- partitions that the loop should look at
     void* dirty                # [a] kp_partition list
     int64_t sleeps_until_us    # [a] 0: the loop is awake
+    int32_t wakers             # [a] threads that may be writing to wake_fd
     intptr_t wake_fd           # written to wake the loop
     kp_broker** brokers        # [const] the loop's list, which only grows at its head
     kp_broker nobody           # stands for the leader of partitions that have none; never usable

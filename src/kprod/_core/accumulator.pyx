@@ -299,9 +299,12 @@ cdef kp_partition* take_dirty(kp_accumulator* a) noexcept nogil:
 cdef void wake_loop(kp_accumulator* a, int64_t needed_at_us) noexcept nogil:
     """Wake the loop if it sleeps past `needed_at_us`."""
     cdef int64_t until = kp_load64(&a.sleeps_until_us)
-    # One writer of the wake-up is enough: who exchanges the mark away writes it.
-    if until > needed_at_us and kp_exchange64(&a.sleeps_until_us, 0) != 0:
-        kp_wake_write(a.wake_fd)
+    if until > needed_at_us:
+        kp_add32(&a.wakers, 1)
+        # One writer of the wake-up is enough: who exchanges the mark away writes it.
+        if kp_exchange64(&a.sleeps_until_us, 0) != 0:
+            kp_wake_write(a.wake_fd)
+        kp_add32(&a.wakers, -1)
 
 
 cdef void queue_compression(kp_accumulator* a, kp_batch* b) noexcept nogil:

@@ -51,6 +51,20 @@ PlainRecordMetadata = namedtuple(
 PlainRecordMetadata.__doc__ = "What a pickled RecordMetadata becomes."
 
 
+cdef int32_t find_record_error(kp_batch* b, int32_t index) noexcept nogil:
+    """Where the broker's words on a record are in `record_errors`, which are in order; -1: nowhere."""
+    cdef int32_t low = 0
+    cdef int32_t high = b.n_record_errors
+    cdef int32_t middle
+    while low < high:
+        middle = (low + high) // 2
+        if b.record_errors[middle].index < index:
+            low = middle + 1
+        else:
+            high = middle
+    return low if low < b.n_record_errors and b.record_errors[low].index == index else -1
+
+
 cdef inline int stripe_of(kp_batch* b) noexcept nogil:
     return <int>((<uintptr_t>b >> 7) % STRIPES)
 
@@ -116,13 +130,11 @@ cdef class Batch:
         message = self.b.error_message.decode("utf-8", "replace") if self.b.error_message != NULL else None
         if self.b.n_record_errors > 0 and index >= 0:
             # KIP-467: only the records that are named were refused for themselves.
-            for i in range(self.b.n_record_errors):
-                if self.b.record_errors[i].index == index:
-                    if self.b.record_errors[i].message != NULL:
-                        message = self.b.record_errors[i].message.decode("utf-8", "replace")
-                    break
-            else:
+            i = find_record_error(&self.b, index)
+            if i < 0:
                 code = ERROR_SIBLING_RECORD
+            elif self.b.record_errors[i].message != NULL:
+                message = self.b.record_errors[i].message.decode("utf-8", "replace")
         return self.reporter.delivery_error(
             code, message, self.topic_name, self.b.partition.index, self.b.node_id, PERSISTED[self.b.persisted],
             self.b.attempts, (self.b.completed_us - self.b.created_us) / 1000.0, self.b.last_error, self.b.count)

@@ -13,7 +13,7 @@ from cpython.object cimport PyObject
 from cpython.ref cimport Py_DECREF, Py_INCREF
 from libc.limits cimport INT_MAX
 from libc.stdint cimport INT16_MAX, INT64_MAX, int16_t, int32_t, int64_t, intptr_t, uint8_t, uint64_t
-from libc.stdlib cimport calloc, free, malloc, realloc
+from libc.stdlib cimport calloc, free, malloc, qsort, realloc
 from libc.string cimport memcmp, memcpy, memmove, memset, strlen
 
 from kprod._core.compression import decompress
@@ -40,11 +40,12 @@ from kprod._core.produce cimport (
 )
 from kprod._core.record_batch cimport seal_batch, split_records
 from kprod._core.structs cimport (
-    BATCH_OVERHEAD, ERROR_BAD_RESPONSE, ERROR_CLOSED, ERROR_DISCONNECTED, ERROR_EXPIRED, ERROR_GAP,
-    ERROR_REQUEST_TIMED_OUT, ERROR_TOO_MANY_RETRIES, ERROR_TRANSACTION_ABORTED, FLAG_FATAL, FLAG_REFRESH,
-    FLAG_RETRIABLE, OUTCOME_ACKED, OUTCOME_FAILED, OUTCOME_PENDING, OUTCOME_SPLIT, PERSISTED_NO,
-    PERSISTED_POSSIBLY, PERSISTED_YES, STAGE_CLOSED, STAGE_COMPRESSING, STAGE_DONE, STAGE_IN_FLIGHT,
-    STAGE_OPEN, STAGE_RETRY, STAGE_SPLIT, kp_batch, kp_broker, kp_late_callback, kp_partition,
+    BATCH_OVERHEAD, ERROR_BAD_OFFSET, ERROR_BAD_RESPONSE, ERROR_CLOSED, ERROR_DISCONNECTED, ERROR_EXPIRED,
+    ERROR_FRAME_SIZE, ERROR_GAP, ERROR_NOT_ANSWERED, ERROR_NOT_ASKED, ERROR_REQUEST_TIMED_OUT,
+    ERROR_TOO_MANY_RETRIES, ERROR_TRANSACTION_ABORTED, FLAG_FATAL, FLAG_REFRESH, FLAG_RETRIABLE, OUTCOME_ACKED,
+    OUTCOME_FAILED, OUTCOME_PENDING, OUTCOME_SPLIT, PERSISTED_NO, PERSISTED_POSSIBLY, PERSISTED_YES, STAGE_CLOSED,
+    STAGE_COMPRESSING, STAGE_DONE, STAGE_IN_FLIGHT, STAGE_OPEN, STAGE_RETRY, STAGE_SPLIT, kp_batch, kp_broker,
+    kp_late_callback, kp_partition,
     kp_record_error, kp_record_info, kp_request, kp_topic,
 )
 from kprod._core.tls cimport (
@@ -348,6 +349,10 @@ cdef class NetworkLoop:
                 broker = broker.next
             kp_mutex_unlock(&self.loop.lock)
 
+    def wakers(self):
+        """Threads that may be writing to the wake fd. Once the loop has ended and this is 0, none ever will again."""
+        return kp_load32(&self.loop.a.wakers)
+
     def wake(self):
         """Make the loop take a turn."""
         with nogil:
@@ -434,6 +439,8 @@ cdef class NetworkLoop:
                 broker.fd = fd
                 broker.tls = encryption
                 broker.tls_owner = owner
+                # The poll that is going on is about the socket before this one.
+                broker.poll_slot = -1
                 broker.state = CONNECTION_CONNECTING
                 broker.can_produce = 0
                 broker.wanted = 0
@@ -590,7 +597,7 @@ cdef class NetworkLoop:
             if topic_id is not None:
                 memcpy(topic.t.id, <const char*>topic_id, 16)
             for index, node_id, epoch in leaders:
-                if index >= topic.t.n_partitions:
+                if not 0 <= index < topic.t.n_partitions:
                     continue
                 p = topic.partition(index)
                 broker = make_broker(loop, node_id) if node_id >= 0 else NULL
@@ -660,7 +667,10 @@ cdef class NetworkLoop:
 
     def partition_added(self, Topic topic, int partition):
         """The coordinator knows that a partition is part of the transaction."""
-        cdef kp_partition* p = topic.partition(partition)
+        cdef kp_partition* p
+        if not 0 <= partition < topic.t.n_known:
+            raise ValueError(f"partition is {partition}: topic {topic.name!r} has {topic.t.n_known}")
+        p = topic.partition(partition)
         with nogil:
             kp_mutex_lock(&self.loop.lock)
             p.added_in = self.loop.transaction_number

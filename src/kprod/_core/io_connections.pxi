@@ -286,7 +286,13 @@ cdef void read_in(kp_loop* loop, kp_broker* broker, int64_t now_us) noexcept nog
     while broker.in_end - broker.in_start >= 4:
         size = load_be32(broker.in_buffer + broker.in_start)
         if size < 4 or size > loop.max_frame:
-            close_connection(loop, broker, ERROR_BAD_RESPONSE, 0, now_us)
+            close_connection(loop, broker, ERROR_FRAME_SIZE, 0, now_us)
+            return
+        if broker.wait_head == NULL or (
+                broker.in_end - broker.in_start >= 8
+                and load_be32(broker.in_buffer + broker.in_start + 4) != broker.wait_head.correlation_id):
+            # Nothing is kept of an answer that nobody waits for.
+            close_connection(loop, broker, ERROR_NOT_ASKED, 0, now_us)
             return
         if broker.in_end - broker.in_start - 4 < size:
             break

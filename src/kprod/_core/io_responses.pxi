@@ -1,5 +1,9 @@
 # Responses: from a frame to the outcome of batches.
 
+cdef enum:
+    # Bytes kept of a broker's message; a frame may hold much more.
+    MESSAGE_MAX = 4096
+
 cdef kp_batch* find_batch(kp_request* request, kp_partition_response* r, int32_t* hint) noexcept nogil:
     """The batch that a partition's response is for. Brokers answer in the order of the request, so `hint` is right."""
     cdef int32_t i, at
@@ -51,6 +55,7 @@ cdef void keep_messages(kp_batch* b, kp_partition_response* r, kp_cursor* frame,
     b.record_errors = NULL
     b.n_record_errors = 0
     if r.n_record_errors <= 0 or r.n_record_errors > b.count:
+        # None, or more than there are records.
         return
     b.record_errors = <kp_record_error*>calloc(r.n_record_errors, sizeof(kp_record_error))
     if b.record_errors == NULL:
@@ -60,16 +65,28 @@ cdef void keep_messages(kp_batch* b, kp_partition_response* r, kp_cursor* frame,
     errors.bad = 0
     for i in range(r.n_record_errors):
         if not next_record_error(&errors, version, &index, &message, &length):
-            return
-        b.record_errors[i].index = index
-        b.record_errors[i].message = copy_text(message, length)
-        b.n_record_errors = i + 1
+            break
+        if not 0 <= index < b.count:
+            continue
+        b.record_errors[b.n_record_errors].index = index
+        b.record_errors[b.n_record_errors].message = copy_text(message, length)
+        b.n_record_errors += 1
+    # Looked up once for each record: by halving, or a batch of many small records would take minutes.
+    qsort(b.record_errors, b.n_record_errors, sizeof(kp_record_error), by_index)
+
+
+cdef int by_index(const void* left, const void* right) noexcept nogil:
+    cdef int32_t a = (<const kp_record_error*>left).index
+    cdef int32_t b = (<const kp_record_error*>right).index
+    return (a > b) - (a < b)
 
 
 cdef char* copy_text(const uint8_t* text, int32_t length) noexcept nogil:
     cdef char* copy
     if text == NULL or length < 0:
         return NULL
+    if length > MESSAGE_MAX:
+        length = MESSAGE_MAX
     copy = <char*>malloc(length + 1)
     if copy != NULL:
         memcpy(copy, text, length)
@@ -81,6 +98,9 @@ cdef void partition_answered(kp_loop* loop, kp_batch* b, kp_partition_response* 
                              int64_t now_us) noexcept nogil:
     cdef kp_partition* p = b.partition
     cdef int at_once = 0
+    if r.error < CODE_UNKNOWN:
+        # Not Kafka's: those are this client's own codes.
+        r.error = CODE_UNKNOWN
     if b.stage != STAGE_IN_FLIGHT:
         # It was given up before this answer came.
         if r.error == 0 and p.flight_head == NULL and p.retry_head == NULL and p.unresolved and p.in_flight == 0:
@@ -107,11 +127,16 @@ cdef void partition_answered(kp_loop* loop, kp_batch* b, kp_partition_response* 
     attempt_failed(loop, b, r.error, now_us, at_once)
 
 
+cdef int is_offset(int64_t base_offset, int32_t count) noexcept nogil:
+    """Whether records can have these offsets; -1: not known."""
+    return -1 <= base_offset <= INT64_MAX - count
+
+
 cdef void produce_answered(kp_loop* loop, kp_broker* broker, kp_request* request, kp_cursor* c,
                            int64_t now_us) noexcept nogil:
     cdef kp_partition_response r
     cdef int32_t n_topics = 0, n_partitions = 0, throttle = 0, hint = 0
-    cdef int32_t i, j
+    cdef int32_t i, j, answered = 0
     cdef const uint8_t* endpoints = NULL
     cdef int64_t endpoints_length = 0
     cdef int64_t latency
@@ -132,9 +157,17 @@ cdef void produce_answered(kp_loop* loop, kp_broker* broker, kp_request* request
         j = 0
         while ok and j < n_partitions:
             ok = next_partition(c, request.version, &r)
+            # More answers than questions: looking for the batches of millions would stop this thread.
+            answered += 1
+            ok = ok and answered <= request.n_batches
             if ok:
                 b = find_batch(request, &r, &hint)
-                if b != NULL:
+                if b != NULL and r.error == 0 and not is_offset(r.base_offset, b.count):
+                    if b.stage == STAGE_IN_FLIGHT:
+                        flight_remove(b.partition, b)
+                        attempt_failed(loop, b, ERROR_BAD_OFFSET, now_us, 0)
+                    ok = 0
+                elif b != NULL:
                     partition_answered(loop, b, &r, c, request.version, now_us)
             j += 1
         ok = ok and close_topic(c, request.version)
@@ -145,7 +178,7 @@ cdef void produce_answered(kp_loop* loop, kp_broker* broker, kp_request* request
         b = request.batches[i]
         if b.stage == STAGE_IN_FLIGHT:
             flight_remove(b.partition, b)
-            attempt_failed(loop, b, ERROR_BAD_RESPONSE, now_us, 0)
+            attempt_failed(loop, b, ERROR_NOT_ANSWERED if ok else ERROR_BAD_RESPONSE, now_us, 0)
     if endpoints != NULL:
         post_data(loop, EVENT_ENDPOINTS, broker.node_id, broker.generation, 0, request.version, endpoints,
                   endpoints_length)
@@ -175,7 +208,7 @@ cdef void handle_frame(kp_loop* loop, kp_broker* broker, const uint8_t* frame, i
     correlation_id = cursor_i32(&c)
     if request == NULL or request.correlation_id != correlation_id:
         # Answers come in the order of the requests; anything else cannot be trusted.
-        close_connection(loop, broker, ERROR_BAD_RESPONSE, 0, now_us)
+        close_connection(loop, broker, ERROR_NOT_ASKED, 0, now_us)
         return
     broker.wait_head = request.next
     if broker.wait_head == NULL:

@@ -61,6 +61,11 @@ cdef enum:
     ERROR_LEADERS_AWAY = -1017         # half of the buffer waits for leaders that are away
     ERROR_GAP = -1016                  # the option gapless: a record is lost, so the producer ends
     ERROR_REFUSED = -1018              # its leader refuses this client: credentials, certificates, protocol
+    # What a broker sent that no Kafka broker sends; ERROR_BAD_RESPONSE is the rest of these.
+    ERROR_FRAME_SIZE = -1030           # a frame of an impossible length
+    ERROR_NOT_ASKED = -1031            # an answer to a request that was not made
+    ERROR_NOT_ANSWERED = -1032         # a produce response leaves a partition out
+    ERROR_BAD_OFFSET = -1033           # an offset that cannot be
 
 # Bits of an error's classification, as in kprod.errors.error_flags().
 cdef enum:

@@ -80,7 +80,9 @@ class Node:
         """Finalized feature levels of the cluster, as this broker knows them (KIP-584)."""
         self.features_epoch = -1
         self.failures = 0
-        """Attempts and connections that failed since the last one that became ready."""
+        """Attempts and connections that failed since the last one that became ready; one that was ended for
+        what the broker sent is forgotten only when it sends something that can be used."""
+        self._distrusted = False
         self.attempts = 0
         self.begun_at = 0.0
         """When the last attempt began."""
@@ -151,7 +153,9 @@ class Node:
         self.state = State.CONNECTING
         return self._addresses.pop(0)
 
-    def failed(self, now: float, error: str, refusal: KafkaError | None = None) -> None:
+    def failed(
+        self, now: float, error: str, refusal: KafkaError | None = None, distrust: bool = False
+    ) -> None:
         """An attempt failed, or a connection ended by an error.
 
         Args:
@@ -159,7 +163,10 @@ class Node:
             error: why, in words.
             refusal: the error to give to applications, where trying again alone will not help: wrong
                 credentials, a certificate that is not trusted, a listener of another security protocol.
+            distrust: because what the broker sent cannot be used. A broker may be ready each time and send
+                the same again: attempts get rarer all the same.
         """
+        self._distrusted = self._distrusted or distrust
         self.state = State.IDLE
         self.generation = -1
         self.versions = {}
@@ -189,12 +196,27 @@ class Node:
     def ready(self, now: float) -> None:
         """The connection can be used."""
         self.state = State.READY
-        self.failures = 0
-        self.last_error = None
         self.refusal = None
         self.refusals = 0
         self.ready_at = now
         self._addresses = []
+        if not self._distrusted:
+            self.failures = 0
+
+    def answered(self) -> None:
+        """It sent an answer that can be used, to another request than the first."""
+        self._distrusted = False
+        self.failures = 0
+        self.last_error = None
+
+    @property
+    def condition(self) -> str:
+        """Its state in words, and why the last attempt failed, if nothing came of one since."""
+        if self.last_error is None:
+            return self.state.value
+        if self.state is State.READY:
+            return f"{self.state.value}, but before: {self.last_error}"
+        return self.last_error
 
     # -- agreeing on API versions (KIP-35, KIP-511)
 
@@ -223,7 +245,13 @@ class Node:
         }
         if error == UNSUPPORTED_VERSION and version > 0:
             low, high = ranges.get(API_VERSIONS.key, (0, 0))
-            return max(low, min(high, version - 1))
+            again = max(low, min(high, version - 1))
+            if not 0 <= again < version:
+                # Saying hello once more would go on for ever.
+                raise ProtocolError(
+                    f"ApiVersions version {version} was refused, and versions {low} to {high} are offered"
+                )
+            return again
         if error:
             raise ProtocolError(f"ApiVersions was answered with error code {error}")
         self.versions = ranges

@@ -21,6 +21,7 @@ from kprod.engine.tls_pump import TlsPump
 from kprod.engine.tls_setup import Attempt
 from kprod.errors import KafkaError
 from kprod.protocol import METADATA, PRODUCE, Api, Body, ProtocolError, decode_response, encode_request
+from kprod.protocol.checks import check_response
 from kprod.security import tls_errors
 
 logger = logging.getLogger("kprod.engine")
@@ -42,6 +43,7 @@ class _Request:
     generation: int
     api: Api
     version: int
+    body: Body
     handler: Handler
 
 
@@ -171,8 +173,9 @@ class Connections:
             reason = ""
             try:
                 found = sockets.resolve(node.host, node.port, self._config.client_dns_lookup)
-            except OSError as error:
-                reason = f"host name {node.host!r} cannot be resolved: {error.strerror or error}"
+            except (OSError, ValueError) as error:  # ValueError: cannot be a host name (IDNA)
+                detail = getattr(error, "strerror", None) or error
+                reason = f"host name {node.host!r} cannot be resolved: {detail}"
             self._shared.call_in_control(lambda: self._on_resolved(node, attempt, found, reason))
 
         # getaddrinfo() can hang for a long time: not on this thread.
@@ -276,7 +279,14 @@ class Connections:
 
     # -- the end of a connection, or of an attempt
 
-    def _setup_failed(self, node: Node, reason: str, now: float, refusal: KafkaError | None = None) -> None:
+    def _setup_failed(
+        self,
+        node: Node,
+        reason: str,
+        now: float,
+        refusal: KafkaError | None = None,
+        distrust: bool = False,
+    ) -> None:
         """This side ends it.
 
         Args:
@@ -285,9 +295,10 @@ class Connections:
             now: the time.
             refusal: the error for applications, where trying again alone will not help (see
                 :meth:`Node.failed`).
+            distrust: the reason is what the broker sent.
         """
         generation = node.generation
-        node.failed(now, reason, refusal)
+        node.failed(now, reason, refusal, distrust)
         self._log_failure(node, reason)
         if generation >= 0:
             self._loop.disconnect(node.node_id, generation)
@@ -320,7 +331,7 @@ class Connections:
         if refusal is not None:
             text = str(refusal.args[0])
         generation = node.generation
-        node.failed(now, text, refusal)
+        node.failed(now, text, refusal, distrust=reason in delivery.BROKEN_ANSWERS)
         self._log_failure(node, text)
         self._drop_requests(node, generation, text)
         self._lost(node)
@@ -382,7 +393,7 @@ class Connections:
         timeout = self._config.request_timeout_ms / 1000
         if not self._loop.send(node.node_id, node.generation, frame, self._last_token, version, timeout):
             return False
-        self._requests[self._last_token] = _Request(node, node.generation, api, version, handler)
+        self._requests[self._last_token] = _Request(node, node.generation, api, version, body, handler)
         return True
 
     def on_frame(self, node: Node, token: int, version: int, frame: bytes) -> None:
@@ -395,11 +406,13 @@ class Connections:
             return
         try:
             _, body = decode_response(request.api, request.version, frame)
+            check_response(request.api, request.body, body)
         except ProtocolError as error:
             text = f"malformed {request.api.name} response: {error}"
             request.handler(request.node, None, text)
-            self._setup_failed(request.node, text, time.monotonic())
+            self._setup_failed(request.node, text, time.monotonic(), distrust=True)
             return
+        node.answered()
         request.handler(request.node, body, "")
 
 

@@ -77,6 +77,12 @@ class Control:
             if event[8] is not None:
                 loop.fail_split(event[8], delivery.CLOSED)
 
+    def describe_leader(self, topic: str, partition: int) -> str:
+        """Why a partition's records do not leave, in words; for any thread."""
+        text = self.nodes.describe_leader(topic, partition)
+        problem = self.producer_id.problem
+        return text if problem is None else f"{text}; there is no producer id: {problem}"
+
     def stop(self) -> None:
         """Let :meth:`run` return; for any thread."""
         self._stopping = True

@@ -46,7 +46,7 @@ class Engine:
         tls = TlsSettings(config) if config.security_protocol in ("SSL", "SASL_SSL") else None
         reporter = DeliveryReporter(
             lambda node_id: self._control.nodes.describe_broker(node_id),
-            lambda topic, partition: self._control.nodes.describe_leader(topic, partition),
+            lambda topic, partition: self._control.describe_leader(topic, partition),
             lambda topic, partition: self._control.nodes.refusal_of(topic, partition),
             lambda: self._shared.fatal_error,
             self._no_transaction,
@@ -315,6 +315,9 @@ class Engine:
         self.accumulator.stop_delivery()
         self._join("compress")
         self._join("delivery")
+        # A thread in send() may be about to wake the loop: it must not write to a file that got our number.
+        while self._loop.wakers():
+            time.sleep(0.001)
         self._wake.close()
 
     def _join(self, name: str) -> None:

@@ -15,6 +15,7 @@ from kprod.engine.connections import Connections
 from kprod.engine.nodes import Nodes
 from kprod.engine.shared import Shared, TopicState
 from kprod.protocol import METADATA, ZERO_UUID, Body, Cursor, ProtocolError
+from kprod.protocol.checks import MAX_BROKERS, check_brokers
 
 logger = logging.getLogger("kprod.engine")
 
@@ -125,6 +126,9 @@ class Metadata:
                 self._nodes.rebootstrap()
             logger.info("%s: no metadata: %s", self._config.client_id, reason or "the answer has no brokers")
             return
+        # What was not asked for is not remembered: answers must not make the picture grow.
+        wanted = set(asked)
+        body = {**body, "topics": [row for row in body["topics"] if row["name"] in wanted]}
         cluster = shared.cluster.updated(body)
         self._connections.take_over_brokers(cluster)
         unsettled = False
@@ -221,9 +225,14 @@ class Metadata:
                 rack = cursor.nullable_compact_string()
                 cursor.tagged_fields({}, {})
                 brokers[node_id] = Broker(node_id, host or "", port, rack)
+            check_brokers((row.node_id, row.host, row.port) for row in brokers.values())
         except ProtocolError as error:
             logger.info("%s: node endpoints of a produce response: %s", self._config.client_id, error)
             return
+        known = self._shared.cluster
+        if len(brokers.keys() | known.broker_by_id.keys()) > MAX_BROKERS:
+            logger.info("%s: more brokers than a cluster has, not taken over", self._config.client_id)
+            return
         with self._shared.changed:
-            self._shared.cluster = self._shared.cluster.with_brokers(brokers)
+            self._shared.cluster = known.with_brokers(brokers)
         self._connections.take_over_brokers(self._shared.cluster)

@@ -92,7 +92,7 @@ class Nodes:
     def report(self) -> str:
         """What is known of every address, in words."""
         nodes = list(self.by_id.values())
-        return "; ".join(f"{node}: {node.last_error or node.state.value}" for node in nodes) or "no addresses"
+        return "; ".join(f"{node}: {node.condition}" for node in nodes) or "no addresses"
 
     def describe_broker(self, node_id: int) -> str | None:
         """A broker in words; None: the number is not a broker's."""
@@ -109,7 +109,7 @@ class Nodes:
             return f"the leader, broker {leader}, has no known address"
         if node.state is State.READY:
             return f"the leader, broker {node}, is connected but did not take it in time"
-        return f"the leader, broker {node}, is not connected ({node.last_error or node.state.value})"
+        return f"the leader, broker {node}, is not connected ({node.condition})"
 
     # -- for the control thread
 

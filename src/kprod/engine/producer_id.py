@@ -30,6 +30,8 @@ class ProducerId:
         self._connections = connections
         self.wanted = shared.config.enable_idempotence and shared.config.transactional_id is None
         """Whether the core waits for one."""
+        self.problem: str | None = None
+        """Why the last attempt to get one failed, in words; None: it did not. Any thread may read it."""
         self._ask_at = 0.0
         self._failures = 0
         self._asked = False
@@ -62,6 +64,7 @@ class ProducerId:
         if body is not None and body["error_code"] == 0:
             self.wanted = False
             self._failures = 0
+            self.problem = None
             self._shared.loop.set_producer_id(body["producer_id"], body["producer_epoch"])
             return
         kind = errors.for_code(body["error_code"]) if body is not None else errors.KafkaConnectionError
@@ -70,10 +73,11 @@ class ProducerId:
             self.give_up()
             return
         self._failures += 1
+        self.problem = reason or f"broker {node} answers {kind.__name__}"
         self._ask_at = time.monotonic() + self._shared.retry.pause(self._failures)
         logger.info(
             "%s: no producer id from broker %s: %s",
             self._shared.config.client_id,
             node,
-            reason or kind.__name__,
+            self.problem,
         )

@@ -40,7 +40,7 @@ def numeric_address(host: str, port: int) -> Address | None:
         found = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST | socket.AI_NUMERICSERV
         )
-    except OSError:
+    except (OSError, ValueError):  # ValueError: cannot be a host name (IDNA)
         return None
     return (int(found[0][0]), found[0][4]) if found else None
 
@@ -54,7 +54,7 @@ def resolve(host: str, port: int, lookup: str) -> list[Address]:
         lookup: the option ``client_dns_lookup``.
 
     Raises:
-        OSError: the name cannot be resolved.
+        OSError, ValueError: the name cannot be resolved.
     """
     found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     if lookup == "resolve_canonical_bootstrap_servers_only":

@@ -49,6 +49,8 @@ class Transactions:
             transactional_id, shared.config.transaction_timeout_ms, shared.retry.pause
         )
         self._queued_left = False
+        self._problem: str | None = None
+        """Why a request of this transaction got no answer that can be used, in words; None: all did."""
         shared.accumulator.set_gate(delivery.GATE_NO_TRANSACTION)
 
     # -- for any thread
@@ -74,6 +76,7 @@ class Transactions:
         """See KafkaProducer.begin_transaction()."""
         with self._shared.changed:
             self._manager.begin()
+            self._problem = None
             self._apply_effects()
 
     def send_offsets(self, offsets: Any, group_metadata: Any, timeout: float) -> None:
@@ -146,7 +149,7 @@ class Transactions:
                         raise refusal
                     left = deadline - time.monotonic()
                     if left <= 0:
-                        raise _timed_out(operation, timeout if named is None else named, self._nodes.report())
+                        raise _timed_out(operation, timeout if named is None else named, self._report())
                     shared.changed.wait(min(left, 1.0))
             finally:
                 # After a timeout, or Ctrl-C: the same call made again gets the outcome.
@@ -181,7 +184,7 @@ class Transactions:
             error: KafkaError = kind(kind.description or "", broker=broker)
         else:
             error = errors.TransactionAbortedError(
-                f"a record was not delivered: {delivery.reason_text(code)}"
+                f"a record was not delivered: {delivery.reason_text(code)}; {self._report()}"
             )
         with self._shared.changed:
             self._manager.batch_failed(code, error)
@@ -253,10 +256,17 @@ class Transactions:
         now = time.monotonic()
         with self._shared.changed:
             if body is None:
+                self._problem = reason
                 self._manager.unanswered(now)
             else:
                 self._manager.answered(body, str(node), now)
             self._apply_effects()
+
+    def _report(self) -> str:
+        """What is known of the brokers, and why a request failed, in words; for any thread."""
+        problem = self._problem
+        report = self._nodes.report()
+        return report if problem is None else f"{report}; the last request that failed: {problem}"
 
     # -- effects
 
