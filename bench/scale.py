@@ -59,6 +59,10 @@ def points(records: int) -> list[Point]:
         Point("partitions", n, keyed, both if n in (1, 1000, 10_000) else ("kprod",), partitions=n)
         for n in (1, 10, 100, 1000, 10_000)
     ]
+    # With a linger time the records of a batch become fewer the more partitions there are. Here batches leave
+    # only when they are full, so that all have as many: what remains is what partitions themselves cost.
+    full = Workload(records, records // 5, keys=_KEYS, linger_ms=60_000, batch_size=2048)
+    found += [Point("full-batches", n, full, partitions=n) for n in (1, 10, 100, 1000, 10_000)]
     found += [Point("brokers", n, keyed, partitions=100, brokers=n) for n in (1, 3, 10, 30, 100)]
     found += [
         Point("threads", n, Workload(records, records // 5, threads=n), partitions=6)
@@ -162,7 +166,7 @@ def report(told: dict[str, Any]) -> str:
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure and print what the command line asks for."""
     parser = argparse.ArgumentParser(prog="python -m bench.scale", description=__doc__.split("\n\n")[0])
-    axes = ("partitions", "brokers", "threads", "bytes", "records", "idle", "imports")
+    axes = ("partitions", "full-batches", "brokers", "threads", "bytes", "records", "idle", "imports")
     parser.add_argument("--only", nargs="+", choices=axes, default=axes, metavar="AXIS",
                         help=f"of: {', '.join(axes)} (default: all)")  # fmt: skip
     parser.add_argument("--rounds", type=int, default=3, help="(default 3)")
