@@ -2,6 +2,7 @@
 
 import logging
 
+from kprod._core.bulk_future import BulkDeliveryFuture, DeliveryReports
 from kprod._core.future import DeliveryFuture, RecordMetadata
 from kprod._version import __version__
 from kprod.errors import KafkaError
@@ -9,7 +10,9 @@ from kprod.producer import KafkaProducer
 from kprod.records import OffsetAndMetadata, TopicPartition
 
 __all__ = [
+    "BulkDeliveryFuture",
     "DeliveryFuture",
+    "DeliveryReports",
     "KafkaError",
     "KafkaProducer",
     "OffsetAndMetadata",

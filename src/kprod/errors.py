@@ -18,7 +18,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
+
+if TYPE_CHECKING:
+    from kprod._core.bulk_future import BulkDeliveryFuture
 
 Persisted = Literal["no", "possibly", "yes"]
 """Whether a failed record is in the partition's log: surely not, perhaps (the broker got the request but its
@@ -58,6 +61,13 @@ class KafkaError(RuntimeError):
     partition: int | None
     broker: str | None
     persisted: Persisted | None
+
+    appended: int | None = None
+    """How many records ``send_many()``, ``send_columns()`` or ``send_table()`` had appended when this error
+    ended the call; ``None``: the error is not from there, or came before the first record."""
+
+    future: BulkDeliveryFuture | None = None
+    """What becomes of those records; the others have failed in it with this error."""
 
     def __init__(
         self,

@@ -6,8 +6,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
-from typing import NamedTuple, TypeAlias
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, SupportsIndex, TypeAlias
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
+
+    from kprod._core.future import RecordMetadata
+    from kprod.errors import KafkaError
 
 Bytes: TypeAlias = bytes | bytearray | memoryview
 """Bytes-like objects, taken as they are. ``send()`` copies them, so that they may be changed afterwards."""
@@ -20,6 +26,36 @@ Header: TypeAlias = tuple[str, HeaderValue]
 
 Headers: TypeAlias = Iterable[Header] | Mapping[str, HeaderValue]
 """What ``send()`` accepts as headers: pairs in any iterable, or a mapping."""
+
+
+class SupportsArrowArray(Protocol):
+    """Arrow data in one piece (Arrow PyCapsule interface)."""
+
+    def __arrow_c_array__(self, requested_schema: object | None = None) -> tuple[object, object]:
+        """Capsules of an ArrowSchema and an ArrowArray."""
+
+
+class SupportsArrowStream(Protocol):
+    """Arrow data in pieces (Arrow PyCapsule interface)."""
+
+    def __arrow_c_stream__(self, requested_schema: object | None = None) -> object:
+        """Capsule of an ArrowArrayStream."""
+
+
+ArrowArray: TypeAlias = SupportsArrowArray | SupportsArrowStream
+"""Arrays, chunked arrays, series, and tables of pyarrow, polars, pandas, DuckDB and others."""
+
+Column: TypeAlias = "ArrowArray | tuple[Buffer, Buffer]"
+"""A column of bytes: Arrow data, or a buffer of data and one of offsets."""
+
+Integers: TypeAlias = "SupportsIndex | Sequence[SupportsIndex | None] | ArrowArray | Buffer"
+"""One integer for all records, or one, or None, for each."""
+
+BulkHeaders: TypeAlias = "Headers | Sequence[Headers | None]"
+"""Headers for all records, or for each."""
+
+OnDelivery: TypeAlias = "Callable[[KafkaError | None, RecordMetadata], Any]"
+"""A delivery callback."""
 
 MAX_TOPIC_NAME = 249
 """Longest topic name (``org.apache.kafka.common.internals.Topic``)."""
