@@ -171,7 +171,7 @@ class KafkaCluster:
         self._secure = secure
         if secure:
             self.certificates = CertificateAuthority(self.folder)
-            self.broker_certificate: Certificate = self.certificates.issue("broker")
+            self.broker_certificate: Certificate = self.certificates.issue("broker", hosts=("localhost",))
             self.client_certificate: Certificate = self.certificates.issue(CLIENT_NAME, hosts=("client",))
         ports = _free_ports()
         self._nodes = {number: _Node(number, self.folder, ports) for number in range(1, nodes + 1)}

@@ -326,7 +326,13 @@ class Connections:
         if system_error:
             text = f"{text}: {os.strerror(system_error)}"
         elif node.state is State.HANDSHAKE:
-            text = f"{text} in answer to the first request: is this a plaintext Kafka listener?"
+            text += " in answer to the first request: "
+            if self._shared.tls is None:
+                text += (
+                    f"is this a Kafka listener, and its security protocol {self._config.security_protocol}?"
+                )
+            else:
+                text += "did the broker refuse the client's certificate? See its log"
         refusal = self._tls_refusal(node, by_tls, note)
         if refusal is not None:
             text = str(refusal.args[0])

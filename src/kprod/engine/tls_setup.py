@@ -153,6 +153,7 @@ class Attempt:
                 self._broker,
                 self._host,
                 self._settings.has_certificate,
+                connection.cipher() is not None,
                 self._config.security_protocol,
             )
             self.reason = str(self.refusal.args[0])

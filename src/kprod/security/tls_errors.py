@@ -86,16 +86,17 @@ def from_verification(code: int, words: str, broker: str, host: str) -> TlsError
     )
 
 
-def from_reason(reason: str, broker: str, has_certificate: bool) -> TlsError:
+def from_reason(reason: str, broker: str, has_certificate: bool, agreed: bool = True) -> TlsError:
     """TLS failed otherwise: an alert of the broker, or no agreement.
 
     Args:
         reason: OpenSSL's words for it.
         broker: the broker in words.
         has_certificate: whether this client has a certificate to show.
+        agreed: whether a cipher suite was agreed upon before; certificates come after that.
     """
     said = reason.lower().replace("_", " ")
-    if not has_certificate and any(alert in said for alert in _REQUIRED_ALERTS):
+    if agreed and not has_certificate and any(alert in said for alert in _REQUIRED_ALERTS):
         return errors.ClientCertificateRequiredError(
             f"the broker ended the connection ({said}), most likely because it asks for a client certificate "
             "(ssl.client.auth=required) and none is configured. Set ssl_certfile and ssl_keyfile (Java: "
@@ -128,7 +129,7 @@ def from_reason(reason: str, broker: str, has_certificate: bool) -> TlsError:
 
 
 def from_exception(
-    error: ssl.SSLError, broker: str, host: str, has_certificate: bool, protocol: str
+    error: ssl.SSLError, broker: str, host: str, has_certificate: bool, agreed: bool, protocol: str
 ) -> TlsError:
     """What an exception of a handshake by Python's ``ssl`` means.
 
@@ -137,6 +138,7 @@ def from_exception(
         broker: the broker in words.
         host: the host name that the certificate should be for.
         has_certificate: whether this client has a certificate to show.
+        agreed: whether a cipher suite was agreed upon before.
         protocol: the option ``security_protocol``.
     """
     if isinstance(error, ssl.SSLCertVerificationError):
@@ -144,7 +146,7 @@ def from_exception(
     reason = error.reason or str(error)
     if any(words in reason.lower().replace("_", " ") for words in _NOT_TLS_REASONS):
         return plaintext_listener(broker, protocol)
-    return from_reason(reason, broker, has_certificate)
+    return from_reason(reason, broker, has_certificate, agreed)
 
 
 def plaintext_listener(broker: str, protocol: str) -> TlsError:

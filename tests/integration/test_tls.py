@@ -1,0 +1,201 @@
+"""TLS against real Kafka: records, transactions, client certificates, and an error for all that is wrong."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kprod import KafkaProducer, errors
+from kprod.engine import tls_setup
+from tests.certificates import PASSWORD, CertificateAuthority
+from tests.conftest import TopicFactory
+from tests.kafka.cluster import KafkaCluster
+from tests.kafka.readers import read_confluent
+
+from .conftest import MakeProducer
+
+LISTENERS = ("SSL", "MTLS")
+
+
+def options_for(cluster: KafkaCluster, listener: str) -> dict[str, Any]:
+    options: dict[str, Any] = {
+        "bootstrap_servers": cluster.servers(listener),
+        "security_protocol": "SSL",
+        "ssl_cafile": str(cluster.certificates.file),
+    }
+    if listener == "MTLS":
+        options["ssl_certfile"] = str(cluster.client_certificate.certificate)
+        options["ssl_keyfile"] = str(cluster.client_certificate.encrypted_key)
+        options["ssl_password"] = PASSWORD
+    return options
+
+
+def reader_settings(cluster: KafkaCluster) -> dict[str, str]:
+    return {"security.protocol": "ssl", "ssl.ca.location": str(cluster.certificates.file)}
+
+
+def values_in(cluster: KafkaCluster, topic: str, isolation: str = "read_uncommitted") -> list[bytes | None]:
+    """What confluent-kafka reads, over TLS."""
+    found = read_confluent(
+        cluster.servers("SSL"), topic, isolation=isolation, settings=reader_settings(cluster)
+    )
+    return [record.value for record in found]
+
+
+@pytest.mark.parametrize("listener", LISTENERS)
+@pytest.mark.parametrize("pump", [False, True], ids=["network loop", "pump"])
+def test_records_are_written_in_order_and_once(
+    kafka_secure: KafkaCluster,
+    secure_topic: TopicFactory,
+    make_producer: MakeProducer,
+    monkeypatch: pytest.MonkeyPatch,
+    listener: str,
+    pump: bool,
+) -> None:
+    monkeypatch.setattr(tls_setup, "PUMP_ONLY", pump)
+    name = secure_topic()
+    producer = make_producer(kafka_secure, **options_for(kafka_secure, listener), compression_type="lz4")
+    values = [b"%d" % number * (number % 50) for number in range(20_000)] + [b"x" * 700_000] * 2
+    futures = [producer.send(name, value) for value in values]
+    producer.flush(60)
+    assert [future.get(0).offset for future in futures] == list(range(len(values)))
+    assert values_in(kafka_secure, name) == values
+
+
+@pytest.mark.parametrize("listener", LISTENERS)
+def test_transactions(
+    kafka_secure: KafkaCluster, secure_topic: TopicFactory, make_producer: MakeProducer, listener: str
+) -> None:
+    name = secure_topic()
+    producer = make_producer(
+        kafka_secure, **options_for(kafka_secure, listener), transactional_id=f"tls-{name}"
+    )
+    producer.init_transactions()
+    for number in range(4):
+        producer.begin_transaction()
+        producer.send(name, b"%d" % number)
+        if number % 2:
+            producer.abort_transaction()
+        else:
+            producer.commit_transaction()
+    assert values_in(kafka_secure, name, "read_committed") == [b"0", b"2"]
+
+
+def test_a_restarted_broker_is_found_again(
+    kafka_secure: KafkaCluster, secure_topic: TopicFactory, make_producer: MakeProducer
+) -> None:
+    name = secure_topic()
+    producer = make_producer(kafka_secure, **options_for(kafka_secure, "SSL"))
+    producer.send(name, b"0").get(30)
+    kafka_secure.kill()
+    futures = [producer.send(name, b"%d" % number) for number in range(1, 100)]
+    kafka_secure.start()
+    for future in futures:
+        future.get(60)
+    assert values_in(kafka_secure, name) == [b"%d" % number for number in range(100)]
+
+
+def _stranger(cluster: KafkaCluster, folder: Path) -> dict[str, Any]:
+    stranger = CertificateAuthority(folder, "unknown authority").issue("stranger")
+    return {
+        **options_for(cluster, "SSL"),
+        "bootstrap_servers": cluster.servers("MTLS"),
+        "ssl_certfile": str(stranger.certificate),
+        "ssl_keyfile": str(stranger.key),
+    }
+
+
+WRONG: dict[str, tuple[type[errors.KafkaError], str, Callable[[KafkaCluster, Path], dict[str, Any]]]] = {
+    "an authority that is not trusted": (
+        errors.CertificateNotTrustedError,
+        "ssl_cafile",
+        lambda cluster, folder: {
+            **options_for(cluster, "SSL"),
+            "ssl_cafile": str(CertificateAuthority(folder, "other").file),
+        },
+    ),
+    "no trust configured": (
+        errors.CertificateNotTrustedError,
+        "ssl_cafile",
+        lambda cluster, folder: {
+            "bootstrap_servers": cluster.servers("SSL"),
+            "security_protocol": "SSL",
+        },
+    ),
+    "another host name": (
+        errors.HostNameMismatchError,
+        "127.0.0.1",
+        lambda cluster, folder: {
+            **options_for(cluster, "SSL"),
+            "bootstrap_servers": cluster.servers("SSL", "127.0.0.1"),
+        },
+    ),
+    "no client certificate": (
+        errors.ClientCertificateRequiredError,
+        "ssl_certfile",
+        lambda cluster, folder: {
+            **options_for(cluster, "SSL"),
+            "bootstrap_servers": cluster.servers("MTLS"),
+        },
+    ),
+    "no client certificate, TLS 1.2": (
+        errors.ClientCertificateRequiredError,
+        "ssl_certfile",
+        lambda cluster, folder: {
+            **options_for(cluster, "SSL"),
+            "bootstrap_servers": cluster.servers("MTLS"),
+            "ssl_enabled_protocols": "TLSv1.2",
+        },
+    ),
+    "a client certificate of a stranger": (errors.ClientCertificateRefusedError, "trust store", _stranger),
+    "TLS on the plaintext port": (
+        errors.PlaintextListenerError,
+        "'PLAINTEXT'",
+        lambda cluster, folder: {
+            **options_for(cluster, "SSL"),
+            "bootstrap_servers": cluster.bootstrap_servers,
+        },
+    ),
+    "plaintext on the TLS port": (
+        errors.TlsListenerError,
+        "'SSL'",
+        lambda cluster, folder: {"bootstrap_servers": cluster.servers("SSL")},
+    ),
+    "no cipher suite in common": (
+        errors.TlsNegotiationError,
+        "ssl_ciphers",
+        # The broker's key is an elliptic curve's: suites that need an RSA key fit none of its.
+        lambda cluster, folder: {
+            **options_for(cluster, "SSL"),
+            "ssl_enabled_protocols": "TLSv1.2",
+            "ssl_ciphers": "ECDHE-RSA-AES256-GCM-SHA384",
+        },
+    ),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_each_wrong_setting_has_an_error_of_its_own(
+    kafka_secure: KafkaCluster, secure_topic: TopicFactory, tmp_path: Path, case: str
+) -> None:
+    kind, text, options_of = WRONG[case]
+    options = options_of(kafka_secure, tmp_path)
+    name = secure_topic()
+    began = time.monotonic()
+    with pytest.raises(kind, match=text) as caught:
+        KafkaProducer(**options)
+    assert time.monotonic() - began < 10
+    assert type(caught.value) is kind
+    assert str(options["bootstrap_servers"]) in str(caught.value)
+    producer = KafkaProducer(**options, bootstrap_timeout_ms=0)
+    try:
+        with pytest.raises(kind, match=text):
+            producer.send(name, b"v")
+        with pytest.raises(kind, match=text):
+            producer.partitions_for(name)
+    finally:
+        producer.close(0)
