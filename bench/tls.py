@@ -5,8 +5,8 @@
 
 Every run is a process of its own, which sends records of 1 KB to a topic with one partition and waits until
 all are acknowledged; the runs of all clients take turns. `spinning` adds a thread that only computes, as an
-application may, and so wants the GIL all the time. Processor time is that of the client's process, without start-up and
-connecting, and without the thread that spins.
+application may, and so wants the GIL all the time. Processor time is that of the client's process, without
+start-up and connecting, and without the thread that spins.
 """
 
 from __future__ import annotations

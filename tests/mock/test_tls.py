@@ -61,6 +61,13 @@ def wires() -> Iterator[list[Wire]]:
         wire.close()
 
 
+@pytest.fixture
+def clusters() -> Iterator[contextlib.ExitStack]:
+    """Closes clusters after the test; other than make_cluster it lets handshakes be cut off."""
+    with contextlib.ExitStack() as stack:
+        yield stack
+
+
 def server(certificate: Certificate, *, client_ca: Path | None = None, **attributes: Any) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate.certificate, certificate.key)
@@ -149,14 +156,14 @@ def test_a_connection_that_ends_within_a_record(
     more: int,
     authority: CertificateAuthority,
     broker_certificate: Certificate,
-    make_cluster: MakeCluster,
+    clusters: contextlib.ExitStack,
     make_producer: MakeProducer,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Cut at different places behind the handshake: nothing is lost, and nothing is there twice."""
     context = server(broker_certificate, maximum_version=TLS12)
     wires.append(Wire(piece=1, cut_after=1500 + more).install(monkeypatch))
-    cluster = make_cluster(ssl_context=context)
+    cluster = clusters.enter_context(MockCluster(ssl_context=context))
     cluster.create_topic("t")
     producer = make_producer(cluster, **trusting(authority), linger_ms=0, batch_size=500)
     values: list[bytes] = []
@@ -194,10 +201,10 @@ def test_a_broker_that_goes_and_comes_back(
     design: str,
     authority: CertificateAuthority,
     broker_certificate: Certificate,
-    make_cluster: MakeCluster,
+    clusters: contextlib.ExitStack,
     make_producer: MakeProducer,
 ) -> None:
-    cluster = make_cluster(ssl_context=server(broker_certificate))
+    cluster = clusters.enter_context(MockCluster(ssl_context=server(broker_certificate)))
     cluster.create_topic("t")
     producer = make_producer(cluster, **trusting(authority))
     for number in range(5):

@@ -81,7 +81,7 @@ def test_who_came_first_is_served_first_whatever_it_asks_for() -> None:
     assert pool.try_charge(100)
     order: list[int] = []
     threads = []
-    # While the first has its 90, nothing else fits: `order` is the pool's, not that of threads as they wake up.
+    # While the first has its 90, nothing else fits: `order` is the pool's, not that of waking threads.
     for number, size in enumerate((90, 20, 20, 90)):
 
         def wait(number: int = number, size: int = size) -> None:

@@ -1,4 +1,5 @@
 import ssl
+from typing import final
 
 from typing_extensions import Self
 
@@ -6,5 +7,6 @@ class NotPossible(Exception): ...
 
 def why_not() -> str: ...
 
+@final
 class TlsStream:
     def __new__(cls, connection: ssl.SSLSocket) -> Self: ...

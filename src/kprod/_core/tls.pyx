@@ -9,6 +9,8 @@ import ssl
 import sys
 import weakref
 
+cimport cython
+
 from cpython.object cimport PyObject
 from libc.stdint cimport intptr_t
 from libc.string cimport memset, strcmp
@@ -59,6 +61,7 @@ def _look():
     return ""
 
 
+@cython.final
 cdef class TlsStream:
     """An established TLS connection, taken over from Python.
 
