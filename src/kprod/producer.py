@@ -42,7 +42,7 @@ class KafkaProducer(ProducerCore):
 
     Args:
         options: a mapping of options with the names of the Java producer (``{"bootstrap.servers": ...}``) or
-            with underscores; numbers and booleans may be text there.
+            with underscores; numbers and booleans may be text there. Or options that were checked before.
         **kwargs: options with underscores. See docs/options.md; the names of kafka-python are the same.
 
     Raises:
@@ -56,8 +56,12 @@ class KafkaProducer(ProducerCore):
     _engine_started: Engine | None = None
     _closed = False
 
-    def __init__(self, options: Mapping[str, object] | None = None, /, **kwargs: object) -> None:
-        config = ProducerConfig.from_options(options, kwargs)
+    def __init__(
+        self, options: Mapping[str, object] | ProducerConfig | None = None, /, **kwargs: object
+    ) -> None:
+        config = (
+            options if isinstance(options, ProducerConfig) else ProducerConfig.from_options(options, kwargs)
+        )
         try:
             partitioner = resolve_partitioner(config.partitioner)
             functions: dict[str, Any] = {
@@ -229,7 +233,7 @@ class KafkaProducer(ProducerCore):
         """
         engine = self._engine_started
         if engine is not None and not self._closed:
-            engine.flush(_seconds(timeout))
+            engine.flush(seconds_or_none(timeout))
 
     def close(self, timeout: float | None = None) -> None:
         """Refuse new records, deliver what was accepted, stop the threads.
@@ -243,7 +247,7 @@ class KafkaProducer(ProducerCore):
         Raises:
             ValueError: the timeout is negative.
         """
-        seconds = _seconds(timeout)
+        seconds = seconds_or_none(timeout)
         engine = self._engine_started
         if engine is None:
             return
@@ -266,6 +270,18 @@ class KafkaProducer(ProducerCore):
         """
         if self._engine_started is not None and not self._closed:
             self._engine_started.purge(in_queue, in_flight)
+
+    @property
+    def engine(self) -> Engine:
+        """What the producer runs on; for the package's own modules.
+
+        Raises:
+            RuntimeError: ``__init__()`` has not been called.
+        """
+        engine = self._engine_started
+        if engine is None:
+            raise RuntimeError("KafkaProducer.__init__() has not been called")
+        return engine
 
     # -- transactions
 
@@ -367,7 +383,7 @@ class KafkaProducer(ProducerCore):
             logger.warning("%r: the transaction could not be aborted after %r: %s", self, error, second)
 
     def _blocking(self, timeout: float | None) -> float:
-        seconds = _seconds(timeout)
+        seconds = seconds_or_none(timeout)
         return self._options.max_block_ms / 1000 if seconds is None else seconds
 
     # -- the cluster
@@ -435,7 +451,12 @@ class KafkaProducer(ProducerCore):
         engine.close_in_background()
 
 
-def _seconds(timeout: float | None) -> float | None:
+def seconds_or_none(timeout: float | None) -> float | None:
+    """Check a timeout in seconds.
+
+    Raises:
+        TypeError, ValueError: it is not a number, or negative.
+    """
     if timeout is None:
         return None
     if isinstance(timeout, bool) or not isinstance(timeout, (int, float)):

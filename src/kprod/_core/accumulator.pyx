@@ -1027,6 +1027,39 @@ cdef class Accumulator:
             kp_mutex_unlock(&self.a.lock)
         return count
 
+    def wait_for_memory(self, int64_t size, double timeout):
+        """Wait until `size` bytes of buffer.memory are free, behind those who wait already. Takes nothing.
+
+        Arguments:
+            size: bytes; more than the whole of buffer.memory counts as that.
+            timeout: seconds.
+
+        Returns:
+            bool: False if the time ran out. True when the producer takes no records any more: a try says why.
+        """
+        cdef kp_accumulator* a = &self.a
+        cdef kp_pool_waiter waiter
+        cdef int64_t deadline = kp_monotonic_us() + <int64_t>(min(timeout, 1e9) * 1e6)
+        cdef int64_t left
+        cdef int state = 0
+        if size > a.pool.limit:
+            size = a.pool.limit
+        with nogil:
+            pool_waiter_enter(a.pool, &waiter, size)
+            wake_loop(a, 0)
+        while state == 0 and kp_load32(&a.gate) == GATE_OPEN:
+            left = deadline - kp_monotonic_us()
+            if left <= 0:
+                break
+            with nogil:
+                state = pool_waiter_wait(a.pool, &waiter, left if left < WAIT_SLICE_US else WAIT_SLICE_US)
+            self.reap()
+        with nogil:
+            if pool_waiter_leave(a.pool, &waiter):
+                state = 1
+                pool_uncharge(a.pool, size)
+        return state != 0 or kp_load32(&a.gate) != GATE_OPEN
+
     def memory(self):
         """buffer.memory as a dict: total, used and idle bytes, waiting threads, wait time (us), exhausted waits."""
         cdef kp_pool* pool = self.a.pool

@@ -1,0 +1,425 @@
+"""AsyncKafkaProducer: the producer for asyncio, on the same core and threads as KafkaProducer."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import logging
+import threading
+import weakref
+from asyncio import get_running_loop
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Final, SupportsIndex
+
+from kprod import errors
+from kprod._core.aio import AsyncProducerCore
+from kprod._core.future import DeliveryFuture, RecordMetadata
+from kprod.aio.waiting import Queue, Shared, in_thread
+from kprod.config import ProducerConfig
+from kprod.errors import BufferExhaustedError, KafkaTimeoutError
+from kprod.producer import KafkaProducer, seconds_or_none
+from kprod.records import Headers
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+logger = logging.getLogger("kprod.aio")
+
+_LEADER_POLL_S: Final = 0.02
+"""How often it is looked whether a leader came back whose records may not take more memory."""
+
+
+class TryingProducer(KafkaProducer):
+    """A KafkaProducer whose ``send()`` never waits: it raises KafkaTimeoutError where it would have to."""
+
+    def _bind(self, *args: Any, **functions: Any) -> None:
+        super()._bind(*args, **{**functions, "max_block_s": 0.0})
+
+
+class _LoopState:
+    """What a producer has for each event loop it is used in."""
+
+    def __init__(self) -> None:
+        self.memory = Queue()
+        self.metadata = Shared()
+        self.flushes = Shared()
+
+
+class AsyncKafkaProducer(AsyncProducerCore):
+    """Sends records to Apache Kafka from asyncio, with the guarantees of the Java producer.
+
+    It runs on the threads of :class:`kprod.KafkaProducer`; the loop only appends records and is told of
+    outcomes, so a loop that is busy or blocked does not slow the network. One producer can be used by several
+    loops in several threads at once; it need not be made in any of them.
+
+    >>> async def main() -> None:
+    ...     async with AsyncKafkaProducer(bootstrap_servers="localhost:9092") as producer:
+    ...         first = await producer.send("events", b"one")
+    ...         second = await producer.send("events", b"two")
+    ...         print((await first).offset, (await second).offset)
+
+    Args:
+        options: as for KafkaProducer.
+        **kwargs: options with underscores, see docs/options.md. ``on_delivery`` callbacks run on the
+            delivery thread, not in the loop.
+
+    Raises:
+        KafkaConfigurationError: an option is unknown, out of range, or contradicts another.
+    """
+
+    def __init__(self, options: Mapping[str, object] | None = None, /, **kwargs: object) -> None:
+        self._options = ProducerConfig.from_options(options, kwargs)
+        self.config: dict[str, Any] = self._options.as_dict()
+        self._producer: TryingProducer | None = None
+        self._phase = "new"
+        self._lock = threading.Lock()
+        self._states: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _LoopState] = (
+            weakref.WeakKeyDictionary()
+        )
+
+    # -- the life of it
+
+    async def start(self) -> None:
+        """Connect to the cluster.
+
+        Raises:
+            NoBrokersAvailable: no bootstrap server could be reached within ``bootstrap_timeout_ms``; it may
+                be called again.
+            IllegalStateError: it was started before.
+            ProducerClosedError: it was stopped.
+        """
+        with self._lock:
+            if self._phase == "stopped":
+                raise errors.ProducerClosedError("the AsyncKafkaProducer was stopped; make a new one")
+            if self._phase != "new":
+                raise errors.IllegalStateError("the AsyncKafkaProducer was started already")
+            self._phase = "starting"
+        wanted = True
+
+        def connect() -> TryingProducer | None:
+            producer = TryingProducer(self._options)
+            with self._lock:
+                if wanted and self._phase == "starting":
+                    self._producer = producer
+                    self._attach(producer.send, KafkaTimeoutError)
+                    self._phase = "running"
+                    return producer
+            producer.close(0)
+            return None
+
+        try:
+            await self._in_thread("start", connect)
+        except BaseException:
+            with self._lock:
+                wanted = False
+                left, self._producer = self._producer, None
+                self._attach(None, KafkaTimeoutError)
+                self._phase = "new"
+            if left is not None:
+                left.close(0)
+            raise
+
+    async def stop(self, timeout: float | None = None) -> None:
+        """Refuse new records, deliver what was accepted, disconnect. A second call does no harm.
+
+        Cancelling it does not stop the stopping.
+
+        Args:
+            timeout: seconds to wait for records under way; None: as long as it takes, which
+                ``delivery_timeout_ms`` bounds. What is left then fails with ProducerClosedError.
+        """
+        seconds = seconds_or_none(timeout)
+        with self._lock:
+            producer = self._producer
+            self._phase = "stopped"
+        if producer is not None:
+            await self._in_thread("stop", producer.close, seconds)
+
+    async def close(self, timeout: float | None = None) -> None:
+        """The same as :meth:`stop`."""
+        await self.stop(timeout)
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.stop()
+
+    # -- records
+
+    async def send_and_wait(
+        self,
+        topic: str,
+        value: Any = None,
+        key: Any = None,
+        headers: Headers | None = None,
+        partition: SupportsIndex | None = None,
+        timestamp_ms: SupportsIndex | None = None,
+    ) -> RecordMetadata:
+        """Send one record and wait until it is acknowledged. Takes and raises what :meth:`send` does.
+
+        Records still travel in batches: with ``linger_ms=0`` nothing waits for more records to come.
+
+        Raises:
+            KafkaError: the record failed; ``persisted`` says whether it may have been written.
+        """
+        return await (await self.send(topic, value, key, headers, partition, timestamp_ms))
+
+    async def _send_waiting(
+        self, error: KafkaTimeoutError | None, arguments: tuple[Any, ...]
+    ) -> DeliveryFuture:
+        """The slow way: wait for metadata, then for memory, in turn; ``error`` is what the first try said."""
+        loop = get_running_loop()
+        state = self._state(loop)
+        producer = self._running()
+        started = loop.time()
+        deadline = started + self._options.max_block_ms / 1000
+        if error is not None and not isinstance(error, BufferExhaustedError):
+            await self._learn(state, arguments[0], deadline)
+            try:
+                return producer.send(*arguments)
+            except BufferExhaustedError as again:
+                error = again
+        if not await state.memory.enter(deadline):
+            raise self._exhausted(loop.time() - started, error) from error
+        self._count_waiting(1)
+        try:
+            # A batch with what belongs to it; more if that turns out not to be enough.
+            size = self._options.batch_size + 2048
+            while True:
+                try:
+                    return producer.send(*arguments)
+                except BufferExhaustedError as again:
+                    error = again
+                asked = loop.time()
+                if asked >= deadline:
+                    raise self._exhausted(asked - started, error) from error
+                await self._in_thread(
+                    "memory", producer.engine.accumulator.wait_for_memory, size, deadline - asked
+                )
+                size = min(size * 2, self._options.buffer_memory)
+                if loop.time() - asked < _LEADER_POLL_S / 10:
+                    # There is memory, but not for records to a leader that is away.
+                    await asyncio.sleep(min(_LEADER_POLL_S, max(deadline - loop.time(), 0.0)))
+        finally:
+            self._count_waiting(-1)
+            state.memory.leave()
+
+    def _count_waiting(self, change: int) -> None:
+        with self._lock:
+            self._waiting += change
+
+    async def _learn(self, state: _LoopState, topic: object, deadline: float) -> None:
+        """Wait for the metadata of a topic, once for all who ask."""
+        engine = self._running().engine
+        left = deadline - get_running_loop().time()
+        asking = state.metadata.get(topic)
+        if asking is None:
+            asking = state.metadata.start(
+                topic, f"{self._options.client_id}-metadata", engine.topic_for_send, topic, left
+            )
+        await asyncio.wait([asking])
+        error = asking.exception()
+        if error is not None:
+            # Each with a traceback of its own.
+            raise copy.copy(error) from error.__cause__
+
+    def _exhausted(self, waited_s: float, error: Exception | None) -> BufferExhaustedError:
+        detail = error.args[0] if error is not None and error.args else "others were waiting for it before"
+        return BufferExhaustedError(
+            f"no room in buffer_memory ({self._options.buffer_memory} bytes) for {waited_s * 1000:.0f} ms, "
+            f"max_block_ms is {self._options.max_block_ms:g}; at the last try: {detail}",
+            topic=getattr(error, "topic", None),
+            partition=getattr(error, "partition", None),
+            persisted="no",
+        )
+
+    async def flush(self, timeout: float | None = None) -> None:
+        """Send everything at once and wait until all that was sent so far is decided.
+
+        Errors of single records are on their futures, not raised here.
+
+        Args:
+            timeout: seconds; None: as long as it takes, which ``delivery_timeout_ms`` bounds.
+
+        Raises:
+            KafkaTimeoutError: the timeout ran out; the records stay under way.
+        """
+        seconds = seconds_or_none(timeout)
+        loop = get_running_loop()
+        state = self._state(loop)
+        producer = self._running()
+        if not producer.engine.accumulator.flush(0):
+            # Also what the delivery thread queued for this loop has run when this returns.
+            await asyncio.sleep(0)
+            return
+        deadline = None if seconds is None else loop.time() + seconds
+        # One that is under way does not cover the latest records: wait for it, then share the next one.
+        for _ in range(2):
+            others = state.flushes.get("flush")
+            flushing = others or state.flushes.start(
+                "flush", f"{self._options.client_id}-flush", producer.engine.flush, None
+            )
+            left = None if deadline is None else max(0.0, deadline - loop.time())
+            done, _pending = await asyncio.wait([flushing], timeout=left)
+            if not done:
+                producer.engine.flush(0)
+                return
+            flushing.result()
+            if others is None:
+                return
+
+    # -- transactions
+
+    async def init_transactions(self, timeout: float | None = None) -> None:
+        """Get the producer id of ``transactional_id`` and fence older producers that have it.
+
+        Called once, before the rest.
+
+        Args:
+            timeout: seconds; None: ``max_block_ms``.
+
+        Raises:
+            KafkaTimeoutError: the timeout ran out; call it again to go on waiting.
+            IllegalStateError: there is no ``transactional_id``, or it was called before.
+        """
+        await self._in_thread("transactions", self._running().init_transactions, timeout)
+
+    async def begin_transaction(self) -> None:
+        """Begin a transaction: what is sent until its end becomes visible as a whole, or not at all.
+
+        Raises:
+            IllegalStateError: not initialised, or a transaction is open.
+            ProducerFencedError, KafkaError: the producer has ended; stop it.
+        """
+        self._running().begin_transaction()
+
+    async def send_offsets_to_transaction(
+        self, offsets: Any, group_metadata: Any, timeout: float | None = None
+    ) -> None:
+        """Commit a consumer group's offsets with the transaction (KIP-447).
+
+        Args and errors: those of :meth:`kprod.KafkaProducer.send_offsets_to_transaction`. For a consumer of
+        aiokafka, ``group_metadata`` is the group id.
+        """
+        await self._in_thread(
+            "transactions", self._running().send_offsets_to_transaction, offsets, group_metadata, timeout
+        )
+
+    async def commit_transaction(self, timeout: float | None = None) -> None:
+        """Wait until every record of the transaction is acknowledged, then commit it.
+
+        Cancelling the await does not stop the commit: call it again to learn how it ended.
+
+        Args:
+            timeout: seconds; None: ``max_block_ms``.
+
+        Raises:
+            TransactionAbortableError: it cannot be committed: call abort_transaction().
+            ProducerFencedError: another producer has this ``transactional_id`` now; stop this one.
+            KafkaTimeoutError: the timeout ran out; call it again to go on waiting.
+            IllegalStateError: no transaction is open.
+        """
+        await self._in_thread("transactions", self._running().commit_transaction, timeout)
+
+    async def abort_transaction(self, timeout: float | None = None) -> None:
+        """Abort the transaction: none of its records becomes visible to readers of committed records.
+
+        Cancelling the await does not stop the abort.
+
+        Args:
+            timeout: seconds; None: ``max_block_ms``.
+
+        Raises:
+            ProducerFencedError, KafkaTimeoutError, IllegalStateError: as commit_transaction().
+        """
+        await self._in_thread("transactions", self._running().abort_transaction, timeout)
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[Self]:
+        """``async with producer.transaction():`` commits at the end, or aborts if an exception leaves it.
+
+        A task that is cancelled in the block aborts; one that is cancelled while it commits does not: the
+        commit goes on by itself.
+
+        Raises:
+            What commit_transaction() raises; after an error that can be aborted it has been aborted.
+        """
+        await self.begin_transaction()
+        committing = False
+        try:
+            yield self
+            committing = True
+            await self.commit_transaction()
+        except BaseException as error:
+            # A cancelled commit goes on in its thread, whether that has begun to or not.
+            goes_on = committing and isinstance(error, asyncio.CancelledError)
+            if not goes_on and self._running().engine.transaction_state != "committing":
+                try:
+                    await self.abort_transaction()
+                except errors.KafkaError as second:
+                    logger.warning(
+                        "%s: the transaction could not be aborted after %r: %s",
+                        self._options.client_id, error, second,
+                    )  # fmt: skip
+            raise
+
+    # -- the cluster
+
+    async def partitions_for(self, topic: str) -> set[int]:
+        """Numbers of a topic's partitions.
+
+        Raises:
+            KafkaTimeoutError: no metadata within ``max_block_ms``.
+            TopicAuthorizationFailedError, InvalidTopicError: the brokers refuse the topic.
+        """
+        loop = get_running_loop()
+        engine = self._running().engine
+        try:
+            return engine.partitions_for(topic, 0.0)
+        except KafkaTimeoutError:
+            await self._learn(self._state(loop), topic, loop.time() + self._options.max_block_ms / 1000)
+        return engine.partitions_for(topic, 0.0)
+
+    def bootstrap_connected(self) -> bool:
+        """Whether there is a connection to a broker of the cluster now."""
+        return self._producer is not None and self._producer.bootstrap_connected()
+
+    def metrics(self, raw: bool = False) -> dict[str, dict[str, Any]] | None:
+        """Figures by group and name, with Java's names, as :meth:`kprod.KafkaProducer.metrics`."""
+        return self._running().metrics(raw)
+
+    # -- the rest
+
+    def _state(self, loop: asyncio.AbstractEventLoop) -> _LoopState:
+        with self._lock:
+            state = self._states.get(loop)
+            if state is None:
+                state = self._states[loop] = _LoopState()
+        return state
+
+    def _running(self) -> TryingProducer:
+        producer = self._producer
+        if producer is None:
+            raise self._not_running()
+        return producer
+
+    def _not_running(self) -> errors.IllegalStateError:
+        if self._phase == "stopped":
+            return errors.ProducerClosedError("the AsyncKafkaProducer is closed")
+        return errors.IllegalStateError(
+            "the AsyncKafkaProducer was not started: `await producer.start()`, or use it in `async with`"
+        )
+
+    async def _in_thread(self, what: str, function: Any, *args: object) -> Any:
+        return await in_thread(f"{self._options.client_id}-{what}", function, *args)
+
+    def __repr__(self) -> str:
+        servers = ",".join(f"{host}:{port}" for host, port in self._options.bootstrap_servers)
+        name = self._options.client_id
+        return f"<AsyncKafkaProducer client_id={name} bootstrap_servers={servers} {self._phase}>"
