@@ -8,7 +8,7 @@ import logging
 import threading
 import weakref
 from asyncio import get_running_loop
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, SupportsIndex
@@ -325,7 +325,7 @@ class AsyncKafkaProducer(AsyncProducerCore):
             KafkaTimeoutError: the timeout ran out; call it again to go on waiting.
             IllegalStateError: no transaction is open.
         """
-        await self._in_thread("transactions", self._running().commit_transaction, timeout)
+        await self._end_transaction(self._running().commit_transaction, timeout)
 
     async def abort_transaction(self, timeout: float | None = None) -> None:
         """Abort the transaction: none of its records becomes visible to readers of committed records.
@@ -338,7 +338,15 @@ class AsyncKafkaProducer(AsyncProducerCore):
         Raises:
             ProducerFencedError, KafkaTimeoutError, IllegalStateError: as commit_transaction().
         """
-        await self._in_thread("transactions", self._running().abort_transaction, timeout)
+        await self._end_transaction(self._running().abort_transaction, timeout)
+
+    async def _end_transaction(self, end: Callable[[float | None], None], timeout: float | None) -> None:
+        seconds = seconds_or_none(timeout)
+        try:
+            # Begins it at once, so that no record can slip in before the thread runs; waits for nothing.
+            end(0)
+        except KafkaTimeoutError:
+            await self._in_thread("transactions", end, seconds)
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Self]:
