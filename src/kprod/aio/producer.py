@@ -17,6 +17,7 @@ from kprod import errors
 from kprod._core.aio import AsyncProducerCore
 from kprod._core.future import DeliveryFuture, RecordMetadata
 from kprod.aio.waiting import Queue, Shared, in_thread
+from kprod.cluster.metadata import ClusterSnapshot
 from kprod.config import ProducerConfig
 from kprod.errors import BufferExhaustedError, KafkaTimeoutError
 from kprod.producer import KafkaProducer, seconds_or_none
@@ -36,6 +37,11 @@ class TryingProducer(KafkaProducer):
 
     def _bind(self, *args: Any, **functions: Any) -> None:
         super()._bind(*args, **{**functions, "max_block_s": 0.0})
+
+    def abandon(self) -> None:
+        """Close in the background and give no ResourceWarning."""
+        self._closed = True
+        self.engine.close_in_background()
 
 
 class _LoopState:
@@ -169,6 +175,20 @@ class AsyncKafkaProducer(AsyncProducerCore):
             KafkaError: the record failed; ``persisted`` says whether it may have been written.
         """
         return await (await self.send(topic, value, key, headers, partition, timestamp_ms))
+
+    async def send_reporting(self, *arguments: Any) -> DeliveryFuture:
+        """``KafkaProducer.send()`` with all its arguments by position, ``on_delivery`` as the last one.
+
+        It waits in the loop, as :meth:`send` does. For stand-ins of other clients.
+        """
+        producer = self._running()
+        error: KafkaTimeoutError | None = None
+        if not self._waiting:
+            try:
+                return producer.send(*arguments)
+            except KafkaTimeoutError as first:
+                error = first
+        return await self._send_waiting(error, arguments)
 
     async def _send_waiting(
         self, error: KafkaTimeoutError | None, arguments: tuple[Any, ...]
@@ -401,6 +421,29 @@ class AsyncKafkaProducer(AsyncProducerCore):
     def metrics(self, raw: bool = False) -> dict[str, dict[str, Any]] | None:
         """Figures by group and name, with Java's names, as :meth:`kprod.KafkaProducer.metrics`."""
         return self._running().metrics(raw)
+
+    # -- for stand-ins of other clients
+
+    @property
+    def cluster(self) -> ClusterSnapshot:
+        """Brokers, topics and leaders as they are known now."""
+        return self._running().engine.cluster
+
+    @property
+    def transaction_state(self) -> str | None:
+        """The transaction's state in words; None: not a transactional producer, or not started."""
+        return self._producer.engine.transaction_state if self._producer is not None else None
+
+    def request_refresh(self) -> None:
+        """Ask for new metadata soon."""
+        self._running().engine.request_refresh()
+
+    def abandon(self) -> None:
+        """Close in the background without a warning: the owner gave its own. What was sent is delivered."""
+        producer = self._producer
+        if producer is not None and self._phase != "stopped":
+            self._phase = "stopped"
+            producer.abandon()
 
     # -- the rest
 
