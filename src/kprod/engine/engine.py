@@ -17,14 +17,17 @@ from kprod import delivery, errors
 from kprod._core.accumulator import Accumulator, Topic
 from kprod._core.io import NetworkLoop
 from kprod.cluster.metadata import ClusterSnapshot
+from kprod.cluster.node import Node
 from kprod.config import ProducerConfig
 from kprod.delivery import DeliveryReporter
 from kprod.engine.control import Control
+from kprod.engine.description import ClusterDescription
 from kprod.engine.shared import Shared
 from kprod.engine.topics import Topics
 from kprod.engine.transactions import Transactions
 from kprod.engine.wake import WakeChannel
 from kprod.errors import KafkaError
+from kprod.protocol.schema import Body
 from kprod.security.tls import TlsSettings
 
 logger = logging.getLogger("kprod.engine")
@@ -84,6 +87,7 @@ class Engine:
         self._shared = Shared(config, reporter, self.accumulator, self._loop, tls)
         self._control = Control(self._shared)
         self._topics = Topics(self._shared, self._control.nodes, self._control.metadata)
+        self._description = ClusterDescription(self._shared, self._control.nodes, self._control.connections)
         self._closed = threading.Event()
         self._close_lock = threading.Lock()
         self._threads: list[threading.Thread] = []
@@ -163,6 +167,17 @@ class Engine:
     def bootstrap_connected(self) -> bool:
         """Whether there is a connection to a broker now."""
         return self._control.nodes.any_ready
+
+    def connection_trouble(self) -> str | None:
+        """What is known of every broker, when none can be reached; None: one is connected, or may be soon."""
+        nodes = self._control.nodes
+        if nodes.any_ready or not nodes.bootstrap_failed:
+            return None
+        return nodes.report()
+
+    def describe_cluster(self, topics: list[str] | None, timeout_s: float) -> tuple[Node, Body]:
+        """Which brokers and topics there are: see :class:`ClusterDescription`."""
+        return self._description.ask(topics, timeout_s)
 
     def counters(self) -> dict[str, Any]:
         """Everything that is counted, see :mod:`kprod.metrics`."""
