@@ -215,7 +215,8 @@ class DeliveryReporter:
             )
         if reason == GATE_FATAL:
             cause = self._fatal()
-            kind = type(cause) if isinstance(cause, errors.AuthorizationError) else KafkaError
+            # An `except ProducerFencedError` covers send() as well.
+            kind = type(cause) if isinstance(cause, errors.BrokerResponseError) else KafkaError
             error = kind(f"the producer cannot send any more, close it: {cause}")
             error.__cause__ = cause
             return error

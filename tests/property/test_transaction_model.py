@@ -301,13 +301,15 @@ class Transactions(RuleBasedStateMachine):
 
     def settle(self) -> None:
         """As the engine: the end is asked for once every record is decided; outcomes are told."""
+        if self.manager.in_doubt and not self.core.queue:
+            self.manager.records_decided()
         operation = self.operation
         if operation is None:
             return
         if operation.kind is not Kind.INIT and not operation.done and not self.ended and not self.core.queue:
             self.ended = True
             if self.core.failed is not None:
-                self.manager.batch_failed(-1, self.core.failed)
+                self.manager.batch_failed(_code_of(self.core.failed), self.core.failed)
             self.manager.end(self.core.used, self.core.sequence_lost)
             self.take_effects()
             return
@@ -359,7 +361,7 @@ class Transactions(RuleBasedStateMachine):
     @rule()
     def begin_transaction(self) -> None:
         with contextlib.suppress(errors.IllegalStateError):  # an operation that timed out is not finished
-            self.manager.begin()
+            self.manager.begin(self.now)
             self.transactions.append(Transaction(len(self.transactions) + 1))
         self.take_effects()
 
@@ -481,7 +483,7 @@ class Transactions(RuleBasedStateMachine):
         self.current.has_lost = True
         self.core.sequence_lost = self.core.sequence_lost or had_sequence
         self.core.failed = self.core.failed or error
-        self.manager.batch_failed(-1, error)
+        self.manager.batch_failed(_code_of(error), error)
 
     # -------------------------------------------------------------------------------- requests
 
@@ -518,8 +520,8 @@ class Transactions(RuleBasedStateMachine):
             if wake_at is not None:
                 self.now = max(self.now, wake_at)
             self.request = self.manager.next_request(self.now)
-        # At most one is under way.
-        assert self.manager.next_request(self.now + 1000) is None
+        if self.request is not None:
+            assert self.manager.next_request(self.now + 1000) is None, "two are under way"
 
     @precondition(lambda self: self.request is not None and self.response is None)
     @rule()
@@ -603,7 +605,7 @@ class Transactions(RuleBasedStateMachine):
         assert manager.wake_at() is None
         assert self.core.is_dead
         assert self.operation is None or self.operation.done
-        for call in (manager.begin, lambda: manager.send_offsets(_some_offsets())):
+        for call in (lambda: manager.begin(self.now), lambda: manager.send_offsets(_some_offsets())):
             try:
                 call()
             except errors.KafkaError:
@@ -655,6 +657,10 @@ class Transactions(RuleBasedStateMachine):
                 assert all(operation.error is None for operation in transaction.offsets)
             elif transaction.outcome != "in doubt":
                 assert seen == 0 and not offsets_seen
+
+
+def _code_of(error: errors.KafkaError) -> int:
+    return error.errno if isinstance(error, errors.BrokerResponseError) and error.errno else -1
 
 
 def _some_offsets() -> GroupOffsets:

@@ -15,6 +15,8 @@ from kprod import errors
 from kprod.protocol import Body
 from kprod.transactions.manager import (
     FIRST_CONCURRENT_BACKOFF_S,
+    FIRST_VERDICT_PAUSE_S,
+    LAST_VERDICT_PAUSE_S,
     LOOK_AGAIN_S,
     Effect,
     GroupOffsets,
@@ -129,7 +131,9 @@ class Driver:
         return self
 
     def begun(self) -> Driver:
-        self.ready().manager.begin()
+        """In a transaction that has lasted so long that the coordinator may have aborted it."""
+        self.ready().manager.begin(self.now)
+        self.now += 60.0
         return self
 
     def with_partition(self, topic: str = "t", partition: int = 0) -> Driver:
@@ -250,13 +254,14 @@ def at_abort(v2: bool) -> Driver:
 
 
 Start = Callable[[bool], Driver]
-AGAIN, LOOK_UP, ABORTABLE, FATAL, UNINITIALIZED, ASK = (
+AGAIN, LOOK_UP, ABORTABLE, FATAL, UNINITIALIZED, ASK, DOUBT = (
     "again",
     "look up",
     "abort",
     "fatal",
     "init again",
     "ask",
+    "ask when the records are decided",
 )
 """What is done: the request is repeated; its coordinator is looked up first; the transaction must be aborted;
 the producer has ended; init_transactions() may be called again; the coordinator is asked if this is fencing.
@@ -281,9 +286,9 @@ ANYWHERE = {
     "UNKNOWN_TOPIC_OR_PARTITION": AGAIN,
     "NOT_ENOUGH_REPLICAS": AGAIN,
 }
+FENCED = ("INVALID_PRODUCER_EPOCH", "PRODUCER_FENCED")
 PERHAPS_FENCED = (
-    "INVALID_PRODUCER_EPOCH",
-    "PRODUCER_FENCED",
+    *FENCED,
     "INVALID_TXN_STATE",
     "INVALID_PRODUCER_ID_MAPPING",
     "UNKNOWN_PRODUCER_ID",
@@ -332,6 +337,7 @@ TABLE: dict[str, dict[str, str]] = {
         **LOST,
         "REQUEST_TIMED_OUT": AGAIN,
         **dict.fromkeys(PERHAPS_FENCED, ABORTABLE),
+        **dict.fromkeys(FENCED, DOUBT),
         "TRANSACTIONAL_ID_AUTHORIZATION_FAILED": FATAL,
         "TOPIC_AUTHORIZATION_FAILED": ABORTABLE,
         "OPERATION_NOT_ATTEMPTED": ABORTABLE,
@@ -343,6 +349,7 @@ TABLE: dict[str, dict[str, str]] = {
         **LOST,
         "REQUEST_TIMED_OUT": AGAIN,
         **dict.fromkeys(PERHAPS_FENCED, ABORTABLE),
+        **dict.fromkeys(FENCED, DOUBT),
         "TRANSACTIONAL_ID_AUTHORIZATION_FAILED": FATAL,
         "GROUP_AUTHORIZATION_FAILED": ABORTABLE,
         "TRANSACTION_ABORTABLE": ABORTABLE,
@@ -352,6 +359,7 @@ TABLE: dict[str, dict[str, str]] = {
         **LOST,
         "REQUEST_TIMED_OUT": LOOK_UP,
         **dict.fromkeys(PERHAPS_FENCED, ABORTABLE),
+        **dict.fromkeys(FENCED, DOUBT),
         "TRANSACTIONAL_ID_AUTHORIZATION_FAILED": FATAL,
         "GROUP_AUTHORIZATION_FAILED": ABORTABLE,
         "TOPIC_AUTHORIZATION_FAILED": ABORTABLE,
@@ -437,6 +445,17 @@ def test_the_table_of_errors(where: str, error: str, outcome: str, v2: bool) -> 
         assert driver.idle()
         assert not driver.manager.init().done
         assert driver.state() is State.INITIALIZING
+    elif outcome is DOUBT:
+        assert driver.state() is State.ABORTABLE_ERROR
+        assert effects == [Effect.CLOSE, Effect.FAIL_QUEUED]
+        assert driver.idle(), "records are not decided yet"
+        operation = driver.manager.commit()
+        driver.manager.records_decided()
+        asked = driver.step("InitProducerId", "PRODUCER_FENCED")
+        assert asked.body["producer_id"] == 7
+        if not operation.done:
+            driver.step("InitProducerId", "PRODUCER_FENCED")
+        assert isinstance(operation.error, errors.ProducerFencedError)
     else:
         assert outcome is ASK
         assert driver.state() is before
@@ -494,7 +513,13 @@ def test_after_a_fatal_error_everything_refuses_and_names_the_reason(v2: bool) -
         driver.step("InitProducerId", "PRODUCER_FENCED")
     assert driver.state() is State.FATAL_ERROR
     manager = driver.manager
-    for call in (manager.init, manager.begin, manager.commit, manager.abort, driver.offsets):
+    for call in (
+        manager.init,
+        lambda: manager.begin(driver.now),
+        manager.commit,
+        manager.abort,
+        driver.offsets,
+    ):
         with pytest.raises(errors.ProducerFencedError, match="close the producer") as caught:
             call()
         assert isinstance(caught.value.__cause__, errors.ProducerFencedError)
@@ -582,7 +607,7 @@ def test_version_1_adds_partitions_before_their_batches_and_each_only_once() -> 
     assert end.at_most == 4, "from version 5 on the broker takes it for version 2 of the protocol"
     assert driver.state() is State.READY
     # The next transaction begins with no partitions.
-    manager.begin()
+    manager.begin(driver.now)
     manager.add_partition("a", 0)
     driver.step("AddPartitionsToTxn")
 
@@ -601,7 +626,7 @@ def test_version_2_adds_nothing() -> None:
     assert driver.state() is State.READY
     # KIP-890: every transaction has an epoch of its own, or even another producer id when epochs are used up.
     assert (Effect.PRODUCER_ID, (8, 0)) in driver.manager.effects
-    driver.manager.begin()
+    driver.manager.begin(driver.now)
     driver.abort()
     assert driver.request("EndTxn").body == {
         "transactional_id": "tx",
@@ -781,7 +806,7 @@ def test_pauses_grow_with_failures_in_a_row_and_start_over_after_a_success(v2: b
         driver.step("EndTxn", "COORDINATOR_LOAD_IN_PROGRESS")
         assert driver.sleep() == pytest.approx(pause(failures))
     driver.step("EndTxn")
-    driver.manager.begin()
+    driver.manager.begin(driver.now)
     if not v2:
         driver.manager.add_partition("t", 0)
         driver.step("AddPartitionsToTxn")
@@ -924,7 +949,7 @@ def test_late_answers_to_partitions_of_an_aborted_transaction() -> None:
     driver.step("EndTxn")
     assert operation.done
     # And refused ones.
-    driver.manager.begin()
+    driver.manager.begin(driver.now)
     driver.manager.add_partition("t", 0)
     request = driver.request("AddPartitionsToTxn")
     operation = driver.abort(batches_sent=False)
@@ -951,13 +976,13 @@ def test_a_lost_record_makes_the_transaction_abortable(v2: bool) -> None:
             call()
         assert caught.value.__cause__ is reason
     with pytest.raises(errors.IllegalStateError):
-        driver.manager.begin()
+        driver.manager.begin(driver.now)
     assert driver.idle()
     driver.abort()
     assert driver.step("EndTxn").body["committed"] is False
     assert driver.state() is State.READY
     assert driver.manager.error is None
-    driver.manager.begin()
+    driver.manager.begin(driver.now)
 
 
 def _raise(error: BaseException) -> None:
@@ -1003,7 +1028,7 @@ def test_sequence_numbers_that_were_lost_get_a_new_epoch_after_the_abort() -> No
     assert operation.done and operation.error is None
     assert (Effect.PRODUCER_ID, (7, 1)) in driver.manager.effects
     # Once: the next transaction ends without.
-    driver.manager.begin()
+    driver.manager.begin(driver.now)
     driver.manager.add_partition("t", 0)
     driver.step("AddPartitionsToTxn")
     driver.commit()
@@ -1060,7 +1085,7 @@ def test_a_commit_after_the_coordinators_own_abort_is_abortable(v2: bool, code: 
     aborted = driver.abort()
     assert aborted.done and aborted.error is None
     assert driver.state() is State.READY
-    driver.manager.begin()
+    driver.manager.begin(driver.now)
 
 
 @both
@@ -1108,11 +1133,12 @@ def test_version_1_finds_the_epoch_that_a_timeout_has_left(start: Start) -> None
         assert driver.abort().done
     assert driver.state() is State.READY
     # The next time it asks with its own epoch first.
-    driver.manager.begin()
+    driver.manager.begin(driver.now)
     driver.manager.add_partition("t", 0)
     driver.step("AddPartitionsToTxn")
     driver.abort()
     driver.step("EndTxn", "PRODUCER_FENCED")
+    driver.sleep()
     assert driver.request("InitProducerId").body["producer_epoch"] == 2
 
 
@@ -1141,6 +1167,95 @@ def test_brokers_before_2_5_cannot_say_more_than_fenced(code: str) -> None:
     driver.step("EndTxn", code)
     driver.manager.unsupported(driver.request("InitProducerId"), "1 at h:9092")
     assert isinstance(operation.error, errors.ProducerFencedError)
+
+
+def young(v2: bool, start: Start) -> Driver:
+    """A transaction that cannot have timed out yet."""
+    driver = start(v2)
+    driver.now -= 50.0
+    return driver
+
+
+@both
+@pytest.mark.parametrize("start", [at_commit, at_abort])
+def test_a_successor_goes_first(v2: bool, start: Start) -> None:
+    """Both may ask for the next epoch, and only one of them can be right."""
+    driver = young(v2, start)
+    driver.step("EndTxn", "INVALID_PRODUCER_EPOCH")
+    assert driver.manager.next_request(driver.now) is None
+    assert driver.sleep() == pytest.approx(FIRST_VERDICT_PAUSE_S)
+    driver.step("InitProducerId", "PRODUCER_FENCED")
+
+
+def test_a_slower_successor_gets_more_time() -> None:
+    driver = Driver(v2=True).ready()
+    pauses = []
+    for number in range(5):
+        driver.manager.begin(driver.now)
+        driver.commit()
+        driver.step("EndTxn", "INVALID_PRODUCER_EPOCH")
+        pauses.append(driver.sleep())
+        driver.step("InitProducerId")
+        assert driver.state() is State.ABORTABLE_ERROR
+        assert "began to take over" in str(driver.manager.error)
+        assert driver.abort().done
+        if number == 3:
+            driver.manager.begin(driver.now)
+            driver.commit()
+            driver.step("EndTxn")
+    first = FIRST_VERDICT_PAUSE_S
+    assert pauses == [
+        pytest.approx(pause)
+        for pause in (first, 2 * first, LAST_VERDICT_PAUSE_S, LAST_VERDICT_PAUSE_S, first)
+    ]
+
+
+@both
+@pytest.mark.parametrize("fenced", [True, False])
+@pytest.mark.parametrize("call", ["commit", "commit before", "offsets", "abort", "none"])
+def test_a_batch_that_was_refused_as_from_an_old_epoch(v2: bool, fenced: bool, call: str) -> None:
+    """Partition leaders cannot tell why: the coordinator is asked before anybody is told."""
+    driver = Driver(v2).with_partition()
+    operation = driver.manager.commit() if call == "commit before" else None
+    driver.manager.batch_failed(47, errors.InvalidProducerEpochError())
+    assert driver.state() is State.ABORTABLE_ERROR
+    assert isinstance(driver.manager.no_transaction(), errors.TransactionAbortableError)
+    if call in ("commit", "abort"):
+        operation = getattr(driver.manager, call)()
+    elif call == "offsets":
+        operation = driver.offsets()
+    assert operation is None or not operation.done
+    assert driver.idle(), "a new epoch must wait for the records of the old one"
+    if operation is None or operation.kind is Kind.OFFSETS:
+        driver.manager.records_decided()
+    else:
+        driver.manager.end(True, True)
+    if fenced:
+        driver.step("InitProducerId", "PRODUCER_FENCED")
+        if not v2:
+            driver.step("InitProducerId", "PRODUCER_FENCED")
+        assert driver.state() is State.FATAL_ERROR
+        assert operation is None or isinstance(operation.error, errors.ProducerFencedError)
+        assert isinstance(driver.manager.no_transaction(), errors.ProducerFencedError)
+        return
+    driver.step("InitProducerId")
+    assert operation is None or operation.done
+    if call != "abort":
+        assert operation is None or isinstance(operation.error, errors.TransactionAbortableError)
+        assert isinstance(driver.manager.error, errors.TransactionAbortedError)
+        assert driver.abort().done
+    assert driver.state() is State.READY
+
+
+def test_a_commit_that_waits_for_the_verdict_can_be_given_up_for_an_abort() -> None:
+    driver = Driver(v2=True).with_partition()
+    driver.manager.batch_failed(47, errors.InvalidProducerEpochError())
+    committing = driver.commit()
+    committing.abandoned = True
+    aborting = driver.abort()
+    assert isinstance(committing.error, errors.TransactionAbortableError)
+    driver.step("InitProducerId")
+    assert aborting.done and aborting.error is None
 
 
 def test_brokers_before_2_5_keep_the_name_of_other_errors() -> None:
@@ -1207,7 +1322,7 @@ def test_an_upgrade_of_the_cluster_takes_effect_with_a_new_epoch() -> None:
     assert operation.done and operation.error is None
     assert driver.manager.v2
     driver.manager.effects.clear()
-    driver.manager.begin()
+    driver.manager.begin(driver.now)
     assert list(driver.manager.effects) == [(Effect.OPEN, True)]
     driver.commit()
     assert driver.step("EndTxn").at_most is None
@@ -1219,7 +1334,7 @@ def test_a_downgrade_of_the_cluster_takes_effect_with_the_next_transaction() -> 
     operation = driver.commit()
     assert driver.step("EndTxn").at_most is None
     assert operation.done
-    driver.manager.begin()
+    driver.manager.begin(driver.now)
     driver.manager.add_partition("t", 0)
     driver.step("AddPartitionsToTxn")
 
@@ -1242,9 +1357,11 @@ def test_calls_in_the_wrong_state_are_refused_and_change_nothing(v2: bool) -> No
     def refused(driver: Driver, *names: str) -> None:
         before = driver.state()
         for name in names:
-            call = driver.offsets if name == "send_offsets" else getattr(driver.manager, name)
             with pytest.raises(errors.IllegalStateError):
-                call()
+                if name == "send_offsets":
+                    driver.offsets()
+                else:
+                    getattr(driver.manager, name)(*([driver.now] if name == "begin" else []))
             assert driver.state() is before
         assert isinstance(driver.manager.no_transaction(), errors.IllegalStateError)
 
@@ -1255,12 +1372,12 @@ def test_calls_in_the_wrong_state_are_refused_and_change_nothing(v2: bool) -> No
     driver.step("FindCoordinator")
     driver.step("InitProducerId")
     refused(driver, "init", "commit", "abort", "send_offsets")
-    driver.manager.begin()
+    driver.manager.begin(driver.now)
     refused(driver, "init", "begin")
     driver.commit()
     refused(driver, "init", "begin", "abort", "send_offsets")
     driver.step("EndTxn")
-    driver.manager.begin()
+    driver.manager.begin(driver.now)
     driver.abort()
     refused(driver, "init", "begin", "commit", "send_offsets")
 
@@ -1278,7 +1395,7 @@ def test_an_operation_that_timed_out_goes_on_with_the_same_call(v2: bool, kind: 
     operation.abandoned = True
     for other in {"init", "begin", "commit", "abort"} - {kind}:
         with pytest.raises(errors.IllegalStateError, match="timed out and must be called again"):
-            getattr(driver.manager, other)()
+            getattr(driver.manager, other)(*([driver.now] if other == "begin" else []))
     with pytest.raises(errors.IllegalStateError, match="timed out and must be called again"):
         driver.offsets()
     assert call() is operation
@@ -1287,7 +1404,7 @@ def test_an_operation_that_timed_out_goes_on_with_the_same_call(v2: bool, kind: 
     assert operation.done and operation.error is None
     assert driver.idle(), "it was asked for twice"
     if kind == "init":
-        driver.manager.begin()
+        driver.manager.begin(driver.now)
     else:
         with pytest.raises(errors.IllegalStateError):
             call()
@@ -1303,10 +1420,10 @@ def test_the_outcome_of_an_operation_that_ended_meanwhile_is_kept(v2: bool, kind
     driver.step("InitProducerId" if kind == "init" else "EndTxn")
     assert driver.state() is State.READY
     with pytest.raises(errors.IllegalStateError, match="must be called again"):
-        driver.manager.begin()
+        driver.manager.begin(driver.now)
     assert call() is operation
     assert operation.done and operation.error is None
-    driver.manager.begin()
+    driver.manager.begin(driver.now)
 
 
 @both
@@ -1326,7 +1443,7 @@ def test_the_error_of_a_commit_that_failed_meanwhile_is_kept(v2: bool) -> None:
         driver.abort()
         driver.step("EndTxn")
         assert driver.state() is State.READY
-        driver.manager.begin()
+        driver.manager.begin(driver.now)
 
 
 @both

@@ -75,7 +75,7 @@ class Transactions:
     def begin(self) -> None:
         """See KafkaProducer.begin_transaction()."""
         with self._shared.changed:
-            self._manager.begin()
+            self._manager.begin(time.monotonic())
             self._problem = None
             self._apply_effects()
 
@@ -218,6 +218,8 @@ class Transactions:
         """As :meth:`wake_at`; without a connection the connection's own moments count."""
         if self._queued_left:
             return now + 0.001
+        if self._manager.in_doubt:
+            return now + 0.02
         wake_at = self.wake_at()
         if wake_at is None or self._nodes.usable():
             return wake_at
@@ -228,6 +230,8 @@ class Transactions:
         self._fail_left()
         manager = self._manager
         with self._shared.changed:
+            if manager.in_doubt and not self._shared.accumulator.incomplete_batches:
+                manager.records_decided()
             request = manager.next_request(now)
             if request is None:
                 return

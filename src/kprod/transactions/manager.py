@@ -9,7 +9,9 @@ How an error is treated follows the Java client's TransactionManager, with one d
 coordinator says that the epoch is old, the producer id unknown or the state wrong, that may be another
 producer with the same transactional id (fencing, fatal), or the coordinator's own abort after
 ``transaction.timeout.ms``, or an id that it has forgotten after long idleness (neither is fatal). The manager
-asks by bumping the epoch (KIP-360, KIP-588): a coordinator that agrees has not fenced this producer.
+asks by bumping the epoch (KIP-360, KIP-588): a coordinator that agrees has not fenced this producer. While a
+successor is inside ``init_transactions()`` it would agree too, to the one or the other; so the manager waits
+before it asks, unless the transaction is old enough for the timeout, and lets a successor go first.
 """
 
 from __future__ import annotations
@@ -57,6 +59,12 @@ FIRST_CONCURRENT_BACKOFF_S: Final = 0.02
 
 LOOK_AGAIN_S: Final = 1.0
 """How long a connection to a coordinator may take before another broker is asked whether it still is one."""
+
+FIRST_VERDICT_PAUSE_S: Final = 0.75
+"""The pause before a coordinator is asked whether this producer is fenced; longer than what another producer
+waits before it repeats InitProducerId (Java and kprod 0.1 s, librdkafka 0.5 s). It doubles as long as no
+transaction is committed in between, for successors that wait longer."""
+LAST_VERDICT_PAUSE_S: Final = 3.0
 
 TRANSACTION_KEY: Final = 1
 GROUP_KEY: Final = 0
@@ -166,6 +174,10 @@ class TransactionManager:
         self._sequence_lost = False
         self._recover = False
         self._recover_reason: KafkaError | None = None
+        self._in_doubt = False
+        self._records_decided = False
+        self._began_at = 0.0
+        self._verdict_pause = FIRST_VERDICT_PAUSE_S
         self._decided = False
         self._perhaps_added = False
         self._perhaps_ended = False
@@ -199,8 +211,11 @@ class TransactionManager:
         self.error = None
         return self._begin(Kind.INIT)
 
-    def begin(self) -> None:
+    def begin(self, now: float) -> None:
         """``begin_transaction()``.
+
+        Args:
+            now: the time; the coordinator's timeout ends later than one counted from here.
 
         Raises:
             IllegalStateError: not initialised, a transaction is open, or an operation timed out and must be
@@ -215,7 +230,10 @@ class TransactionManager:
         # After a downgrade of the cluster. An upgrade needs a new epoch, which comes with an end.
         self.v2 = self.v2 and self.v2_offered
         self.error = None
+        self._began_at = now
         self._batches_sent = False
+        self._in_doubt = False
+        self._records_decided = False
         self._decided = False
         self._perhaps_added = False
         self._perhaps_ended = False
@@ -233,6 +251,9 @@ class TransactionManager:
         """
         self._check_alive("send_offsets_to_transaction()")
         self._check_nothing_pending("send_offsets_to_transaction()")
+        if self.state is State.ABORTABLE_ERROR and self.awaits_verdict:
+            self._offsets.append(group)
+            return group.operation
         if self.state is State.ABORTABLE_ERROR:
             raise self.abortable("send_offsets_to_transaction()")
         if self.state is not State.IN_TRANSACTION:
@@ -249,6 +270,8 @@ class TransactionManager:
         if again is not None:
             return again
         self._check_alive("commit_transaction()")
+        if self.state is State.ABORTABLE_ERROR and self.awaits_verdict:
+            return self._begin(Kind.COMMIT)
         if self.state is State.ABORTABLE_ERROR:
             raise self.abortable("commit_transaction()")
         if self.state is not State.IN_TRANSACTION:
@@ -259,6 +282,10 @@ class TransactionManager:
 
     def abort(self) -> Operation:
         """Begin ``abort_transaction()``, or go on with one that timed out. Follow with :meth:`end`."""
+        if self.state is State.ABORTABLE_ERROR and self._pending is not None:
+            # A commit that waited for the coordinator's verdict, and timed out: it cannot succeed any more.
+            self._finish(self.abortable(Kind.COMMIT.value + "()"))
+            self._pending = None
         again = self._continue(Kind.ABORT)
         if again is not None:
             return again
@@ -286,7 +313,22 @@ class TransactionManager:
         self._batches_sent = batches_sent
         self._sequence_lost = self._sequence_lost or sequence_lost
         self._ready_to_end = True
+        self._records_decided = True
         self._settle_end()
+
+    @property
+    def in_doubt(self) -> bool:
+        """Whether the coordinator will be asked about fencing, once :meth:`records_decided` was called."""
+        return self._in_doubt and not self._records_decided
+
+    @property
+    def awaits_verdict(self) -> bool:
+        """Whether it is open yet if this producer is fenced."""
+        return self._in_doubt or (self._recover and self._recover_reason is not None)
+
+    def records_decided(self) -> None:
+        """Every record of the transaction has its outcome, so that a new epoch can begin."""
+        self._records_decided = True
 
     def _is_known(self) -> bool:
         """Whether the coordinator may know of the transaction."""
@@ -298,7 +340,7 @@ class TransactionManager:
 
     def _settle_end(self) -> None:
         """End a transaction that is over at the coordinator already, or that it never heard of."""
-        if not self._ready_to_end or self._under_way is not None or self._recover:
+        if not self._ready_to_end or self._under_way is not None or self._recover or self._in_doubt:
             return
         if self.state is State.ABORTING:
             over = self._decided or not (self._is_known() or self._sequence_lost)
@@ -322,21 +364,29 @@ class TransactionManager:
     def batch_failed(self, code: int, error: KafkaError) -> None:
         """A batch of the transaction failed for good."""
         if self.state in (State.IN_TRANSACTION, State.COMMITTING):
-            self._abortable(error)
+            if code in _FENCED:
+                self._doubt(error)
+            else:
+                self._abortable(error)
 
     # ------------------------------------------------------------------------------------- requests
 
     def wake_at(self) -> float | None:
         """When :meth:`next_request` may have something; None: not before something happens."""
-        if self._under_way is not None or self._wanted() is None:
+        if self._under_way is not None:
             return None
-        return self._not_before
+        if self._in_doubt and self._records_decided:
+            return 0.0
+        return None if self._wanted() is None else self._not_before
 
     def next_request(self, now: float) -> Request | None:
         """What to send now.
 
         The engine then calls :meth:`answered`, :meth:`unanswered`, :meth:`not_sent` or :meth:`unsupported`.
         """
+        if self._in_doubt and self._records_decided and self._under_way is None:
+            self._in_doubt = False
+            self._ask(now)
         if self._under_way is not None or now < self._not_before:
             return None
         self._under_way = self._wanted()
@@ -371,7 +421,7 @@ class TransactionManager:
                 return Request(ADD_PARTITIONS_TO_TXN, body, self._key)
             if self._offsets:
                 return self._offsets_request(ids)
-        if self.state in (State.COMMITTING, State.ABORTING) and self._ready_to_end:
+        if self.state in (State.COMMITTING, State.ABORTING) and self._ready_to_end and not self._in_doubt:
             if self._sequence_lost and not self._is_known():
                 return self._init_request(self.producer_id, self.epoch)
             body = {**ids, "committed": self.state is State.COMMITTING}
@@ -475,7 +525,8 @@ class TransactionManager:
 
     def _retry(self, now: float, pause: float | None = None) -> None:
         self._failures += 1
-        self._not_before = now + (self.backoff(self._failures) if pause is None else pause)
+        pause = self.backoff(self._failures) if pause is None else pause
+        self._not_before = max(self._not_before, now + pause)
 
     # ------------------------------------------------------------------------------------- answers
 
@@ -495,10 +546,10 @@ class TransactionManager:
             END_TXN.key: self._on_end,
         }[request.api.key]
         before = self._failures
+        self._not_before = 0.0
         handler(request, body, broker, now)
         if self._failures == before:
             self._failures = 0
-            self._not_before = 0.0
         self._settle_end()
 
     def _lost_or_retriable(self, code: int, request: Request, now: float) -> bool:
@@ -550,7 +601,7 @@ class TransactionManager:
                 self._go(State.READY)
                 self._finish()
             else:
-                self._recovered()
+                self._recovered(now)
             return
         if self._lost_or_retriable(code, request, now):
             return
@@ -595,21 +646,52 @@ class TransactionManager:
             and not self._asks_with_next_epoch
         )
 
-    def _recovered(self) -> None:
+    def _recovered(self, now: float) -> None:
         """The epoch was bumped, so this producer is not fenced, and whatever was open is aborted."""
+        was_asked = self._recover_reason is not None
         self._recover = False
         self._recover_reason = None
         self._asks_with_next_epoch = False
-        if self.state is State.COMMITTING and not self._decided:
-            self._decided = True
-            self._abortable(
-                errors.TransactionAbortedError(
-                    "the coordinator had aborted the transaction, probably after transaction_timeout_ms "
-                    f"({self.timeout_ms})",
-                    persisted="no",
-                )
+        if self.state in (State.COMMITTING, State.ABORTABLE_ERROR) and was_asked and not self._decided:
+            why = (
+                f"after transaction_timeout_ms ({self.timeout_ms})"
+                if self._is_overdue(now)
+                else f"before transaction_timeout_ms ({self.timeout_ms}) was over: its clock was set, or "
+                "another producer with the same transactional_id began to take over"
             )
+            error = errors.TransactionAbortedError(
+                f"the coordinator had aborted the transaction, probably {why}", persisted="no"
+            )
+            if self.state is State.COMMITTING:
+                self._abortable(error)
+            else:
+                error.__cause__, self.error = self.error, error
+                self._tell_abortable()
         self._decided = True
+
+    def _is_overdue(self, now: float) -> bool:
+        """Whether the coordinator may have aborted the transaction because of its timeout."""
+        # Clocks need not run at quite the same speed.
+        return now - self._began_at >= self.timeout_ms / 1000 * 0.95
+
+    def _ask(self, now: float) -> None:
+        """Ask by bumping the epoch; but let a successor that takes over just now go first."""
+        self._recover = True
+        if not self._is_overdue(now):
+            self._not_before = max(self._not_before, now + self._verdict_pause)
+            self._verdict_pause = min(2 * self._verdict_pause, LAST_VERDICT_PAUSE_S)
+
+    def _doubt(self, error: KafkaError, broker: str | None = None) -> None:
+        """The transaction is lost, and perhaps this producer fenced: the coordinator is asked.
+
+        That needs all records decided. Calls that would raise for the one or the other wait until then.
+        """
+        if self.state not in (State.IN_TRANSACTION, State.COMMITTING):
+            return
+        self._in_doubt = True
+        self._recover_reason = self._fenced(broker)
+        self._sequence_lost = True
+        self._abortable(error)
 
     def _on_partitions_added(self, request: Request, body: Body, broker: str, now: float) -> None:
         refused: dict[int, list[tuple[str, int]]] = {}
@@ -685,6 +767,8 @@ class TransactionManager:
                 self._sequence_lost = False
                 self.effects.append((Effect.PRODUCER_ID, (self.producer_id, self.epoch)))
             self._decided = True  # settled in answered()
+            if self.state is State.COMMITTING:
+                self._verdict_pause = FIRST_VERDICT_PAUSE_S
             # KIP-360: where sequence numbers were lost they start at 0 under a new epoch. KIP-890: a new
             # epoch separates transactions of version 1 from those of version 2.
             self._recover = self._sequence_lost or (self.v2_offered and not self.v2)
@@ -698,12 +782,14 @@ class TransactionManager:
             return
         if code in _PERHAPS_FENCED:
             # Fenced, or aborted by the coordinator after the timeout? Bumping the epoch tells.
-            self._recover = True
-            self._recover_reason = (
-                self._fenced(broker)
-                if code in _FENCED
-                else errors.for_code(code)("ending the transaction was refused", broker=broker)
-            )
+            if code in _FENCED:
+                self._recover_reason = self._fenced(broker)
+                self._ask(now)
+            else:
+                self._recover_reason = errors.for_code(code)(
+                    "ending the transaction was refused", broker=broker
+                )
+                self._recover = True
             return
         if code == _ABORTABLE and self.state is State.COMMITTING:
             self._abortable(
@@ -715,7 +801,9 @@ class TransactionManager:
     def _refused(self, code: int, text: str, broker: str) -> None:
         """A request inside the transaction was refused for good."""
         kind = errors.for_code(code)
-        if code in _PERHAPS_FENCED:
+        if code in _FENCED:
+            self._doubt(kind(text, broker=broker), broker)
+        elif code in _PERHAPS_FENCED:
             # To be settled at the abort, which finds out whether this producer is fenced.
             self._sequence_lost = True
             self._abortable(kind(text, broker=broker))
@@ -768,6 +856,7 @@ class TransactionManager:
     def _ended(self) -> None:
         self._go(State.READY)
         self._sequence_lost = False
+        self._in_doubt = False
         self.error = None
         self._finish()
 
@@ -776,12 +865,17 @@ class TransactionManager:
             return
         self._go(State.ABORTABLE_ERROR)
         self.error = error
-        for group in self._offsets:
-            group.operation.finish(self.abortable(Kind.OFFSETS.value + "()"))
-        self._offsets.clear()
         self._new_partitions.clear()
         self.effects.append((Effect.CLOSE, None))
         self.effects.append((Effect.FAIL_QUEUED, None))
+        if not self.awaits_verdict:
+            self._tell_abortable()
+
+    def _tell_abortable(self) -> None:
+        """End the calls that can only say that the transaction must be aborted."""
+        for group in self._offsets:
+            group.operation.finish(self.abortable(Kind.OFFSETS.value + "()"))
+        self._offsets.clear()
         self._finish(self.abortable(Kind.COMMIT.value + "()"))
 
     def _fatal(self, error: KafkaError) -> None:
@@ -795,6 +889,7 @@ class TransactionManager:
         self._offsets.clear()
         self._recover = False
         self._recover_reason = None
+        self._in_doubt = False
         self.effects.append((Effect.FATAL, error))
         # The transaction was committed before the producer ended.
         self._finish(None if committed else error)
@@ -805,7 +900,7 @@ class TransactionManager:
 
     # ------------------------------------------------------------------------------------- errors
 
-    def _fenced(self, broker: str) -> KafkaError:
+    def _fenced(self, broker: str | None) -> KafkaError:
         return errors.ProducerFencedError(
             f"another producer with transactional_id {self.transactional_id!r} has taken over; close this",
             broker=broker,

@@ -100,7 +100,7 @@ def add_partitions_to_txn(cluster: ClusterState, request: Request) -> Body:
         # All or nothing: what is right in itself was not attempted.
         codes = {key: error or OPERATION_NOT_ATTEMPTED for key, error in codes.items()}
     elif not code:
-        cluster.transactions.add_partitions(transactional_id, partitions)
+        cluster.transactions.add_partitions(transactional_id, partitions, v2=False)
     return {
         "results_by_topic": [
             {
@@ -128,7 +128,7 @@ def add_offsets_to_txn(cluster: ClusterState, request: Request) -> Body:
         )
     )
     if not code:
-        cluster.transactions.add_group(transactional_id, body["group_id"])
+        cluster.transactions.add_group(transactional_id, body["group_id"], v2=False)
     return {"error_code": code}
 
 
@@ -167,7 +167,7 @@ def txn_offset_commit(cluster: ClusterState, request: Request) -> Body:
     code = _fenced(code, False)
     if not code and not transactions.has_group(transactional_id, group):
         if request.version >= 5 and cluster.transaction_version >= 2:
-            transactions.add_group(transactional_id, group)
+            transactions.add_group(transactional_id, group, v2=True)
         else:
             code = INVALID_TXN_STATE
     if not code and body["generation_id"] >= 0:

@@ -173,7 +173,7 @@ def _check_transaction(cluster: ClusterState, request: Request, batch: bytes, pa
         return
     if request.version >= 12 and cluster.transaction_version >= 2:
         # Transactions v2: producing adds the partition (KIP-890).
-        transactions.add_partitions(transactional_id, {(partition.topic, partition.index)})
+        transactions.add_partitions(transactional_id, {(partition.topic, partition.index)}, v2=True)
         return
     code = TRANSACTION_ABORTABLE if request.version >= 11 else INVALID_TXN_STATE
     raise AppendError(code, "the partition was not added to the transaction")

@@ -39,6 +39,8 @@ class Transaction:
     partitions: set[tuple[str, int]] = field(default_factory=set)
     groups: set[str] = field(default_factory=set)
     last_producer_id: int = -1
+    is_v2: bool = False
+    """The version of the protocol in which the open transaction was begun."""
     last_epoch: int = -1
     """The epoch before, when its owner was not fenced by the bump: it may ask again, and go on (KIP-360)."""
     timer: Timer | None = None
@@ -113,8 +115,9 @@ class TransactionCoordinator:
             return PRODUCER_FENCED
         return 0
 
-    def _begin(self, transaction: Transaction) -> None:
+    def _begin(self, transaction: Transaction, v2: bool) -> None:
         if transaction.state != "Ongoing":
+            transaction.is_v2 = v2
             transaction.state = "Ongoing"
             transaction.timer = self._cluster.schedule(
                 transaction.timeout_ms / 1000, lambda: self._expire(transaction)
@@ -124,18 +127,20 @@ class TransactionCoordinator:
         if transaction.state == "Ongoing":
             before = transaction.epoch
             self._complete(transaction, commit=False, bump_epoch=True)
-            transaction.last_epoch = before
+            # In version 1 brokers forget it (TransactionMetadata.prepareFenceProducerEpoch), whatever KIP-588
+            # says: who asks with it is fenced, only the one that the abort has made is taken.
+            transaction.last_epoch = before if transaction.is_v2 else -1
 
-    def add_partitions(self, transactional_id: str, partitions: set[tuple[str, int]]) -> None:
-        """Add partitions to the open transaction, or open one."""
+    def add_partitions(self, transactional_id: str, partitions: set[tuple[str, int]], v2: bool) -> None:
+        """Add partitions to the open transaction, or open one; ``v2``: implicitly (KIP-890)."""
         transaction = self.transactions[transactional_id]
-        self._begin(transaction)
+        self._begin(transaction, v2)
         transaction.partitions |= partitions
 
-    def add_group(self, transactional_id: str, group: str) -> None:
+    def add_group(self, transactional_id: str, group: str, v2: bool) -> None:
         """Add the offsets of a consumer group to the open transaction, or open one."""
         transaction = self.transactions[transactional_id]
-        self._begin(transaction)
+        self._begin(transaction, v2)
         transaction.groups.add(group)
 
     def has_partition(self, producer_id: int, topic: str, partition: int) -> bool:
