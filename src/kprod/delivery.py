@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import logging
+import time
 from collections.abc import Callable
 
 from kprod import errors
 from kprod.errors import KafkaError, Persisted
 from kprod.records import TopicPartition
+
+logger = logging.getLogger("kprod.delivery")
 
 # Errors that no broker sends; the values are those of _core/structs.pxd.
 EXPIRED = -1001
@@ -37,6 +41,10 @@ GATE_NO_TRANSACTION = 1
 GATE_CLOSED = 2
 GATE_FATAL = 3
 GATE_FORKED = 4
+
+# Losses that the application asked for are no news to it.
+_ASKED_FOR = frozenset({PURGED_QUEUE, PURGED_IN_FLIGHT, TRANSACTION_ABORTED})
+_LOG_INTERVAL_S = 1.0
 
 _LOCAL_NAMES = {
     EXPIRED: "delivery_timeout_ms was over",
@@ -94,6 +102,8 @@ class DeliveryReporter:
         self._buffer_memory = buffer_memory
         self._max_block_ms = max_block_ms
         self._delivery_timeout_ms = delivery_timeout_ms
+        self._quiet_until = 0.0
+        self._left_out = 0
 
     topic_partition = staticmethod(TopicPartition)
 
@@ -203,6 +213,33 @@ class DeliveryReporter:
         if last_error == 0:
             return f"sent {times}, no answer yet"
         return f"sent {times}, last error: {reason_text(last_error)}"
+
+    def unattended_failure(self, code: int, error: KafkaError, count: int) -> None:
+        """Log the failure of a batch with records of ``send_nowait()``; called on the delivery thread.
+
+        Args:
+            code: what :meth:`delivery_error` made ``error`` of.
+            error: the batch's.
+            count: its records.
+        """
+        if code in _ASKED_FOR:
+            return
+        now = time.monotonic()
+        if now < self._quiet_until:
+            self._left_out += count
+            return
+        self._quiet_until = now + _LOG_INTERVAL_S
+        self._log_left_out()
+        logger.error("a batch of %d record(s) sent with send_nowait() failed: %s", count, error)
+
+    def delivery_ended(self) -> None:
+        """The delivery thread ends: log what was kept back."""
+        self._log_left_out()
+
+    def _log_left_out(self) -> None:
+        if self._left_out:
+            logger.error("%d more records sent with send_nowait() failed", self._left_out)
+            self._left_out = 0
 
     def gate_error(self, reason: int) -> KafkaError:
         """Why ``send()`` is refused."""

@@ -3,7 +3,7 @@ from cpython.object cimport PyObject
 from libc.stdint cimport int32_t, int64_t, intptr_t, uint64_t
 
 from kprod._core.buffer_pool cimport kp_pool
-from kprod._core.future cimport Batch, DeliveryFuture
+from kprod._core.future cimport Batch
 from kprod._core.platform cimport kp_cond, kp_mutex
 from kprod._core.record_batch cimport kp_record
 from kprod._core.structs cimport kp_batch, kp_broker, kp_partition, kp_topic
@@ -69,8 +69,11 @@ cdef class Accumulator:
     cdef object reporter
     cdef unsigned long delivery_thread
 
-    cdef int append(self, Topic topic, int32_t partition, kp_record* r, DeliveryFuture future, object on_delivery,
-                    object headers, double max_block_s) except -1
+    cdef int append(self, Topic topic, int32_t partition, kp_record* r, PyObject* on_delivery, PyObject* headers,
+                    double max_block_s, PyObject** owner, int32_t* index) except -1
+    cdef int append_further(self, Topic topic, int32_t partition, kp_record* r, PyObject* on_delivery,
+                            PyObject* headers, double max_block_s, PyObject** owner, int32_t* index, int64_t now_us,
+                            int auto_timestamp, int32_t chosen, kp_batch* closed, int result) except -1
     cdef int check_gate(self) except -1
     cdef int await_leader(self, Topic topic, int32_t partition, int64_t size, int64_t deadline) except -1
     cdef Batch new_batch(self, Topic topic, int32_t partition, kp_record* r, int64_t deadline, int slots)

@@ -24,7 +24,7 @@ from kprod._core.buffer_pool cimport (
     pool_try_charge, pool_uncharge, pool_waiter_enter, pool_waiter_leave, pool_waiter_wait,
 )
 from kprod._core.compression cimport compress
-from kprod._core.future cimport Batch, DeliveryFuture, publish_outcome
+from kprod._core.future cimport Batch, publish_outcome
 from kprod._core.platform cimport (
     kp_add32, kp_add64, kp_cas_ptr, kp_cond_broadcast, kp_cond_destroy, kp_cond_init, kp_cond_signal, kp_cond_wait,
     kp_cond_wait_us, kp_exchange32, kp_exchange64, kp_exchange_ptr, kp_load32, kp_load32_relaxed, kp_load64,
@@ -33,8 +33,8 @@ from kprod._core.platform cimport (
 )
 from kprod._core.record_batch cimport kp_record, write_record
 from kprod._core.structs cimport (
-    BATCH_OVERHEAD, ERROR_BUFFER_EXHAUSTED, ERROR_LEADERS_AWAY, STAGE_CLOSED, STAGE_COMPRESSING, STAGE_OPEN,
-    kp_batch, kp_broker, kp_partition, kp_record_info, kp_topic,
+    BATCH_OVERHEAD, ERROR_BUFFER_EXHAUSTED, ERROR_LEADERS_AWAY, OUTCOME_FAILED, STAGE_CLOSED, STAGE_COMPRESSING,
+    STAGE_OPEN, kp_batch, kp_broker, kp_partition, kp_record_info, kp_topic,
 )
 from kprod._core.varint cimport varint_size
 
@@ -424,7 +424,7 @@ cdef void decide_batch(kp_accumulator* a, kp_batch* b, int32_t outcome) noexcept
     if b.requests == 0:
         free_batch_data(a, b)
     kp_mutex_lock(&b.lock)
-    deliver = b.callbacks != NULL or b.n_late > 0
+    deliver = b.callbacks != NULL or b.n_late > 0 or (b.unattended and outcome == OUTCOME_FAILED)
     b.queued = deliver
     publish_outcome(b, outcome)
     kp_mutex_unlock(&b.lock)
@@ -551,11 +551,12 @@ cdef int locked_object_slots(kp_accumulator* a, kp_batch* b, PyObject*** slots, 
     return 1
 
 
-cdef int locked_append(kp_accumulator* a, kp_partition* p, kp_record* r, int64_t now_us, PyObject* on_delivery,
-                       PyObject* headers, PyObject** owner, int32_t* index) noexcept:
+cdef inline int locked_append(kp_accumulator* a, kp_partition* p, kp_record* r, int64_t now_us, PyObject* on_delivery,
+                              PyObject* headers, PyObject** owner, int32_t* index) noexcept:
     """Write a record into the partition's open batch; takes references to what it keeps. See APPENDED.
 
-    Runs with the GIL (it counts references) but makes and releases no object.
+    Runs with the GIL (it counts references) but makes and releases no object. Unless the record is APPENDED the batch
+    that was open, if any, is closed.
     """
     cdef kp_batch* b = p.open
     cdef int64_t delta, body, total, limit, age
@@ -589,9 +590,12 @@ cdef int locked_append(kp_accumulator* a, kp_partition* p, kp_record* r, int64_t
         b.headers[b.count] = headers
     if r.timestamp > b.max_timestamp:
         b.max_timestamp = r.timestamp
-    Py_INCREF(<object>b.owner)
-    owner[0] = b.owner
-    index[0] = b.count
+    if owner != NULL:
+        Py_INCREF(<object>b.owner)
+        owner[0] = b.owner
+        index[0] = b.count
+    else:
+        b.unattended |= on_delivery == NULL
     b.count += 1
     if b.length + total > limit:
         # Another record like this one would not fit.
@@ -677,47 +681,46 @@ cdef class Accumulator:
 
     # -- appending
 
-    cdef int append(self, Topic topic, int32_t partition, kp_record* r, DeliveryFuture future, object on_delivery,
-                    object headers, double max_block_s) except -1:
-        """Put one record into its partition's open batch and bind `future` to it.
+    cdef int append(self, Topic topic, int32_t partition, kp_record* r, PyObject* on_delivery, PyObject* headers,
+                    double max_block_s, PyObject** owner, int32_t* index) except -1:
+        """Put one record into its partition's open batch.
 
-        `partition` is -1 for the sticky choice. Waits up to `max_block_s` seconds when buffer.memory is used up.
+        `partition` is -1 for the sticky choice, a negative timestamp stands for the present, NULL for no callback and
+        no headers to keep. `owner`, unless it is NULL, gets a new reference to the Batch that the record is in, and
+        `index` its place there. Waits up to `max_block_s` seconds when buffer.memory is used up.
         """
         cdef kp_accumulator* a = &self.a
-        cdef kp_partition* p
-        cdef PyObject* owner = NULL
-        cdef PyObject* callback = <PyObject*>on_delivery if on_delivery is not None else NULL
-        cdef PyObject* kept_headers = <PyObject*>headers if headers is not None and a.keep_headers else NULL
-        cdef kp_batch* before
-        cdef kp_batch* closed
         cdef int64_t now_us = kp_monotonic_us()
-        cdef int64_t deadline = -1
-        cdef int32_t index = 0
-        cdef int32_t chosen
-        cdef int result, opened
         cdef int auto_timestamp = r.timestamp < 0
+        cdef int32_t chosen = partition if partition >= 0 else choose_sticky(a, &topic.t)
+        cdef kp_partition* p = topic.partition(chosen)
+        cdef kp_batch* before
+        cdef int result
+        if auto_timestamp:
+            r.timestamp = now_us // 1000 + kp_load64_relaxed(&a.wall_offset_ms)
+        kp_mutex_lock(&p.lock)
+        before = p.open
+        result = locked_append(a, p, r, now_us, on_delivery, headers, owner, index)
+        kp_mutex_unlock(&p.lock)
+        if result == APPENDED:
+            return 0
+        return self.append_further(topic, partition, r, on_delivery, headers, max_block_s, owner, index, now_us,
+                                   auto_timestamp, chosen, before, result)
+
+    cdef int append_further(self, Topic topic, int32_t partition, kp_record* r, PyObject* on_delivery,
+                            PyObject* headers, double max_block_s, PyObject** owner, int32_t* index, int64_t now_us,
+                            int auto_timestamp, int32_t chosen, kp_batch* closed, int result) except -1:
+        """What append() does once per batch: see to the batch that was closed, open another, wait for memory.
+
+        `closed` is the batch that its first try closed, or NULL; `result` what that try came to.
+        """
+        cdef kp_accumulator* a = &self.a
+        cdef kp_partition* p = topic.partition(chosen)
+        cdef kp_batch* before
+        cdef int64_t deadline = -1
+        cdef int opened = 0
         cdef Batch spare = None
         while True:
-            chosen = partition if partition >= 0 else choose_sticky(a, &topic.t)
-            p = topic.partition(chosen)
-            if auto_timestamp:
-                r.timestamp = now_us // 1000 + kp_load64_relaxed(&a.wall_offset_ms)
-            opened = 0
-            kp_mutex_lock(&p.lock)
-            before = p.open
-            result = locked_append(a, p, r, now_us, callback, kept_headers, &owner, &index)
-            if result == NO_OPEN_BATCH and before == NULL and spare is not None:
-                Py_INCREF(spare)
-                if not locked_open_batch(a, p, &spare.b, <PyObject*>spare, now_us, r.timestamp):
-                    Py_DECREF(spare)
-                else:
-                    opened = 1
-                    before = p.open
-                    result = locked_append(a, p, r, now_us, callback, kept_headers, &owner, &index)
-            closed = before if p.open != before else NULL
-            kp_mutex_unlock(&p.lock)
-            if opened:
-                spare = None
             if closed != NULL:
                 # Without a codec the loop may have taken the batch already: only a batch that still needs
                 # compressing is ours to touch.
@@ -740,15 +743,31 @@ cdef class Accumulator:
             if spare is None:
                 if deadline < 0:
                     deadline = now_us + <int64_t>(max_block_s * 1e6)
-                spare = self.new_batch(topic, chosen, r, deadline, (callback != NULL) + (kept_headers != NULL))
+                spare = self.new_batch(topic, chosen, r, deadline, (on_delivery != NULL) + (headers != NULL))
                 now_us = kp_monotonic_us()
+            chosen = partition if partition >= 0 else choose_sticky(a, &topic.t)
+            p = topic.partition(chosen)
+            if auto_timestamp:
+                r.timestamp = now_us // 1000 + kp_load64_relaxed(&a.wall_offset_ms)
+            opened = 0
+            kp_mutex_lock(&p.lock)
+            before = p.open
+            result = locked_append(a, p, r, now_us, on_delivery, headers, owner, index)
+            if result == NO_OPEN_BATCH and before == NULL:
+                Py_INCREF(spare)
+                if not locked_open_batch(a, p, &spare.b, <PyObject*>spare, now_us, r.timestamp):
+                    Py_DECREF(spare)
+                else:
+                    opened = 1
+                    before = p.open
+                    result = locked_append(a, p, r, now_us, on_delivery, headers, owner, index)
+            closed = before if p.open != before else NULL
+            kp_mutex_unlock(&p.lock)
+            if opened:
+                spare = None
         if spare is not None:
             # The record found room in a batch that another thread opened meanwhile.
             free_batch_data(a, &spare.b)
-        if future is not None:
-            future.batch = <Batch>owner
-            future.index = index
-        Py_DECREF(<object>owner)
         return 0
 
     cdef int check_gate(self) except -1:
@@ -892,6 +911,7 @@ cdef class Accumulator:
                 kp_mutex_unlock(&a.lock)
             self.reap()
         self.reap()
+        self.reporter.delivery_ended()
 
     def stop_delivery(self):
         """Let run_delivery() return once everything decided so far is delivered."""

@@ -22,6 +22,7 @@ cdef class Batch:
     cdef object make_error_code(self, int32_t code)
     cdef void drop_callbacks(self)
     cdef int deliver(self) except -1
+    cdef int run_callbacks(self) except -1
 
 
 cdef class DeliveryFuture:

@@ -25,6 +25,22 @@ from kprod._core.structs cimport (
     kp_batch, kp_late_callback,
 )
 
+cdef extern from *:
+    """
+    #ifndef Py_GIL_DISABLED
+    #define kp_only_reference(o) (Py_REFCNT(o) == 1)
+    #elif PY_VERSION_HEX >= 0x030E0000
+    #define kp_only_reference(o) PyUnstable_Object_IsUniquelyReferenced(o)
+    #else
+    #define kp_only_reference(o) 0
+    #endif
+    """
+    int kp_only_reference(PyObject* o)
+
+cdef extern from "Python.h":
+    size_t PY_VECTORCALL_ARGUMENTS_OFFSET
+    PyObject* PyObject_Vectorcall(PyObject* callable, PyObject** arguments, size_t n, PyObject* names)
+
 logger = logging.getLogger("kprod.delivery")
 
 cdef enum:
@@ -147,27 +163,12 @@ cdef class Batch:
 
     cdef int deliver(self) except -1:
         """Run the callbacks of every record, in order. Runs on the delivery thread; never raises for a callback."""
-        cdef int32_t i, n_late, at
-        cdef int acked = self.b.outcome == OUTCOME_ACKED
-        cdef PyObject** callbacks = self.b.callbacks
+        cdef int32_t n_late, at
         cdef kp_late_callback* late
-        cdef RecordMetadata metadata
-        cdef object error = None
-        cdef object callback
-        if callbacks != NULL:
-            if not acked and self.b.n_record_errors == 0:
-                error = self.make_error(-1)
-            for i in range(min(self.b.count, self.b.callbacks_capacity)):
-                if callbacks[i] == NULL:
-                    continue
-                metadata = new_metadata(self, i)
-                if not acked and self.b.n_record_errors > 0:
-                    error = self.make_error(i)
-                callback = <object>callbacks[i]
-                try:
-                    callback(error, metadata)
-                except BaseException as raised:
-                    report_callback_failure(callback, raised, metadata)
+        if self.b.unattended and self.b.outcome == OUTCOME_FAILED:
+            self.reporter.unattended_failure(self.b.error, self.make_error(-1), self.b.count)
+        if self.b.callbacks != NULL:
+            self.run_callbacks()
         # Late callbacks may be added while these run: take them in turns until none is left.
         while True:
             kp_mutex_lock(&self.b.lock)
@@ -189,6 +190,48 @@ cdef class Batch:
                 Py_DECREF(callback)
             free(late)
         return 0
+
+    cdef int run_callbacks(self) except -1:
+        cdef int acked = self.b.outcome == OUTCOME_ACKED
+        cdef int32_t i
+        cdef PyObject** callbacks = self.b.callbacks
+        cdef PyObject* result
+        cdef PyObject* arguments[3]         # the first place is for the receiver of a bound method
+        cdef RecordMetadata metadata = None
+        cdef object error = None
+        if not acked and self.b.n_record_errors == 0:
+            error = self.make_error(-1)
+        for i in range(min(self.b.count, self.b.callbacks_capacity)):
+            if callbacks[i] == NULL:
+                continue
+            if metadata is not None and kp_only_reference(<PyObject*>metadata):
+                # The last callback has not kept it: nobody can tell it from a new one.
+                metadata.index = i
+            else:
+                metadata = new_metadata(self, i)
+            if not acked and self.b.n_record_errors > 0:
+                error = self.make_error(i)
+            arguments[1] = <PyObject*>error
+            arguments[2] = <PyObject*>metadata
+            result = PyObject_Vectorcall(callbacks[i], arguments + 1, 2 | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL)
+            if result != NULL:
+                Py_DECREF(<object>result)
+            else:
+                report_pending(<object>callbacks[i], metadata)
+        return 0
+
+
+cdef int raise_pending() except -1:
+    # With -1 Cython takes it that an exception is set, as it is: the caller can catch it.
+    return -1
+
+
+cdef void report_pending(object callback, RecordMetadata metadata) noexcept:
+    """A callback that was called from C returned NULL."""
+    try:
+        raise_pending()
+    except BaseException as raised:
+        report_callback_failure(callback, raised, metadata)
 
 
 cdef report_callback_failure(object callback, object raised, RecordMetadata metadata):

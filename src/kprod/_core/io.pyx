@@ -868,6 +868,7 @@ cdef Batch make_piece(kp_loop* loop, Batch parent, bytes records, int32_t count,
     c.length = need
     c.raw_length = BATCH_OVERHEAD + len(records)
     c.count = count
+    c.unattended = b.unattended
     c.info_capacity = count
     c.id = b.id
     c.created_us = b.created_us

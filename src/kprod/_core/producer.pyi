@@ -25,7 +25,6 @@ class ProducerCore:
         round_robin: bool,
         ignore_keys: bool,
     ) -> None: ...
-    def _forget_topic(self, topic: str) -> None: ...
     def send(
         self,
         topic: str,
@@ -36,3 +35,12 @@ class ProducerCore:
         timestamp_ms: SupportsIndex | None = None,
         on_delivery: Callable[[KafkaError | None, RecordMetadata], object] | None = None,
     ) -> DeliveryFuture: ...
+    def send_nowait(
+        self,
+        topic: str,
+        value: Any = None,
+        key: Any = None,
+        headers: Headers | None = None,
+        partition: SupportsIndex | None = None,
+        timestamp_ms: SupportsIndex | None = None,
+    ) -> None: ...

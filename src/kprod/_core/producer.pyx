@@ -1,22 +1,62 @@
-"""The part of KafkaProducer that runs for every record: serialise, choose a partition, append."""
+"""The part of KafkaProducer that runs for every record: serialise, choose a partition, append.
+
+``send()`` and ``send_nowait()`` are plain C methods (METH_FASTCALL) rather than Cython ones: with this much work per
+call, putting seven arguments with their defaults into place would be a tenth of it. They are added to the class at
+the end of this module, and take borrowed references as they come; NULL stands for None and for what was not given.
+"""
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
-from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_GET_SIZE
-from cpython.dict cimport PyDict_GetItem
 from cpython.long cimport PyLong_CheckExact
-from cpython.object cimport PyObject
+from cpython.object cimport PyCallable_Check, PyObject
+from cpython.ref cimport Py_DECREF
 from cpython.unicode cimport PyUnicode_Check, PyUnicode_CheckExact
-from libc.stdint cimport int32_t, int64_t, uint8_t
+from libc.stdint cimport int32_t, int64_t, uint8_t, uintptr_t
+from libc.string cimport memset
 
 from kprod._core.accumulator cimport Accumulator, Topic, choose_round_robin
-from kprod._core.future cimport DeliveryFuture
+from kprod._core.future cimport Batch, DeliveryFuture
 from kprod._core.headers cimport encode_headers, free_headers, kp_headers
 from kprod._core.murmur2 cimport murmur2_partition
-from kprod._core.platform cimport kp_load32, kp_load32_relaxed, kp_monotonic_us
+from kprod._core.platform cimport kp_load32, kp_load32_relaxed, kp_load_ptr, kp_monotonic_us, kp_store_ptr
 from kprod._core.record_batch cimport RECORD_OVERHEAD_BOUND, kp_record, kp_record_fixed_size
 from kprod._core.structs cimport BATCH_OVERHEAD
 
+cdef extern from "Python.h":
+    # Of what is only borrowed, without counting references.
+    int is_exact_bytes "PyBytes_CheckExact"(PyObject* o) nogil
+    const uint8_t* bytes_data "(const uint8_t *)PyBytes_AS_STRING"(PyObject* o) nogil
+    Py_ssize_t bytes_size "PyBytes_GET_SIZE"(PyObject* o) nogil
+    PyObject* tuple_item "PyTuple_GET_ITEM"(PyObject* o, Py_ssize_t i) nogil
+    Py_ssize_t tuple_size "PyTuple_GET_SIZE"(PyObject* o) nogil
+    PyObject* Py_None
+
+    int METH_FASTCALL
+    int METH_KEYWORDS
+    ctypedef struct PyTypeObject:
+        PyObject* tp_dict
+    ctypedef void* PyCFunction
+    ctypedef struct PyMethodDef:
+        const char* ml_name
+        PyCFunction ml_meth
+        int ml_flags
+        const char* ml_doc
+    object PyDescr_NewMethod(PyTypeObject* type, PyMethodDef* method)
+    void PyType_Modified(PyTypeObject* type)
+
 cdef enum:
     STICKY = -1
+
+# The arguments of send(), in order; those of send_nowait() are the first ones.
+cdef enum:
+    TOPIC
+    VALUE
+    KEY
+    HEADERS
+    PARTITION
+    TIMESTAMP_MS
+    ON_DELIVERY
+    ARGUMENTS
+
+cdef tuple ARGUMENT_NAMES = ("topic", "value", "key", "headers", "partition", "timestamp_ms", "on_delivery")
 
 
 cdef int raise_not_bytes(object data, str which) except -1:
@@ -40,7 +80,10 @@ cdef int take_buffer(object data, Py_buffer* view, str which) except -1:
 
 
 cdef class ProducerCore:
-    """``send()`` and what it needs. KafkaProducer derives from it and sets it up with _bind()."""
+    """``send()``, ``send_nowait()`` and what they need. KafkaProducer derives from it and sets it up with _bind()."""
+
+    def __cinit__(self):
+        memset(self.recent, 0, sizeof(self.recent))
 
     def _bind(self, engine, Accumulator accumulator not None, *, key_unary, value_unary, key_full, value_full, choose,
               on_delivery, double max_block_s, Py_ssize_t max_request_size, bint round_robin, bint ignore_keys):
@@ -51,6 +94,8 @@ cdef class ProducerCore:
         self._value_unary = value_unary
         self._key_full = key_full
         self._value_full = value_full
+        self._serializes_key = key_unary is not None or key_full is not None
+        self._serializes_value = value_unary is not None or value_full is not None
         self._choose = choose
         self._on_delivery = on_delivery
         self._max_block_s = max_block_s
@@ -66,10 +111,17 @@ cdef class ProducerCore:
         self._topics[topic] = found
         return found
 
-    def _forget_topic(self, topic):
-        """Let the next send() to a topic look it up anew."""
-        if self._topics is not None:
-            self._topics.pop(topic, None)
+    cdef PyObject* look_up_topic(self, object topic, double* max_block_s) except NULL:
+        """A topic that was not used just before, borrowed; takes what it waits off `max_block_s`."""
+        cdef int64_t started
+        cdef object found = self._topics.get(topic) if PyUnicode_CheckExact(topic) else None
+        if found is None:
+            started = kp_monotonic_us()
+            found = self.find_topic(topic)
+            max_block_s[0] -= (kp_monotonic_us() - started) / 1e6
+        # Under the name that it was first sent to: callers have most likely got the same object.
+        kp_store_ptr(<void**>&self.recent[recent_slot(<PyObject*>(<Topic>found).name)], <PyObject*>found)
+        return <PyObject*>found
 
     cdef int check_partition(self, Topic topic, object partition) except -2:
         cdef int64_t index
@@ -95,131 +147,255 @@ cdef class ProducerCore:
             return STICKY
         return self.check_partition(topic, chosen)
 
-    def send(self, topic, value=None, key=None, headers=None, partition=None, timestamp_ms=None, on_delivery=None):
-        """Send one record. Returns at once; the record leaves with its batch.
+    cdef object serialize_key(self, Topic topic, object key, PyObject* headers):
+        if self._key_unary is not None:
+            return self._key_unary(key)
+        return self._key_full(topic.name, None if headers == NULL else <object>headers, key)
 
-        Arguments:
-            topic: str.
-            value: what value_serializer takes; without one bytes, a bytes-like object, or None (a tombstone).
-            key: the same for key_serializer. Decides the partition unless ``partition`` is given. b"" is a key.
-            headers: a list of (str, bytes | None) pairs or a mapping.
-            partition: int; None lets the partitioner choose.
-            timestamp_ms: int, ms since 1970; None takes the present.
-            on_delivery: ``f(error, metadata)``, called on the delivery thread; error is None or a KafkaError.
+    cdef object serialize_value(self, Topic topic, object value, PyObject* headers):
+        if self._value_unary is not None:
+            return self._value_unary(value)
+        return self._value_full(topic.name, None if headers == NULL else <object>headers, value)
 
-        Returns:
-            DeliveryFuture: what becomes of the record.
 
-        Raises:
-            TypeError: an argument has the wrong type, or a serializer returned something else than bytes.
-            ValueError: an argument is out of range: partition, timestamp, topic name.
-            MessageSizeTooLargeError: the record is larger than max.request.size.
-            KafkaTimeoutError: no metadata for the topic (BufferExhaustedError: no buffer memory) within max.block.ms.
-            ProducerClosedError, ForkedProcessError, KafkaError: the producer takes no records any more.
+# ------------------------------------------------------------------------------------------------ arguments
 
-            What a serializer or partitioner raises reaches the caller as it is.
-        """
-        cdef Topic t
-        cdef PyObject* found
-        cdef DeliveryFuture future
-        cdef kp_record r
-        cdef kp_headers h
-        cdef Py_buffer key_view
-        cdef Py_buffer value_view
-        cdef int held = 0          # bit 0: key_view, bit 1: value_view, bit 2: h
-        cdef int32_t chosen
-        cdef object key_data = key
-        cdef object value_data = value
-        cdef double max_block_s
-        cdef int64_t started
-        if self.accumulator is None:
-            raise RuntimeError("KafkaProducer.__init__() has not been called")
-        if kp_load32_relaxed(&self.accumulator.a.gate):
-            self.accumulator.check_gate()
-        max_block_s = self._max_block_s
-        found = PyDict_GetItem(self._topics, topic) if PyUnicode_CheckExact(topic) else NULL
-        if found != NULL:
-            t = <Topic>found
-        else:
-            started = kp_monotonic_us()
-            t = self.find_topic(topic)
-            max_block_s -= (kp_monotonic_us() - started) / 1e6
-        if key is not None:
-            if self._key_unary is not None:
-                key_data = self._key_unary(key)
-            elif self._key_full is not None:
-                key_data = self._key_full(t.name, headers, key)
-        if value is not None:
-            if self._value_unary is not None:
-                value_data = self._value_unary(value)
-            elif self._value_full is not None:
-                value_data = self._value_full(t.name, headers, value)
-        if on_delivery is None:
-            on_delivery = self._on_delivery
-        elif not callable(on_delivery):
-            raise TypeError(f"on_delivery must be callable as f(error, metadata), got {type(on_delivery).__name__}")
-        if timestamp_ms is None:
-            r.timestamp = -1
-        else:
-            if isinstance(timestamp_ms, bool) or not hasattr(timestamp_ms, "__index__"):
-                raise TypeError(f"timestamp_ms must be int (ms since 1970) or None, got "
-                                f"{type(timestamp_ms).__name__}: {timestamp_ms!r}")
-            if not 0 <= timestamp_ms <= 0x7fffffffffffffff:
-                raise ValueError(f"timestamp_ms must be in [0, 2^63 - 1] (ms since 1970), got {timestamp_ms}")
-            r.timestamp = timestamp_ms
-        r.key = r.value = r.headers = NULL
-        r.key_size = r.value_size = -1
-        r.headers_size = 0
-        r.header_size = -1
-        try:
-            if key_data is None:
-                pass
-            elif PyBytes_CheckExact(key_data):
-                r.key = <const uint8_t*>PyBytes_AS_STRING(key_data)
-                r.key_size = PyBytes_GET_SIZE(key_data)
+cdef int bind_keywords(str function, int n_arguments, PyObject** values, PyObject* names, PyObject** given) except -1:
+    cdef Py_ssize_t i
+    cdef int at
+    cdef PyObject* name
+    for i in range(tuple_size(names)):
+        name = tuple_item(names, i)
+        # Names in code are interned: they are the same object, or a name that does not occur in any code.
+        at = 0
+        while at < n_arguments and tuple_item(<PyObject*>ARGUMENT_NAMES, at) != name:
+            at += 1
+        if at == n_arguments:
+            if <object>name not in ARGUMENT_NAMES[:n_arguments]:
+                raise TypeError(f"{function}() got an unexpected keyword argument {<object>name!r}: it takes "
+                                f"{', '.join(ARGUMENT_NAMES[:n_arguments])}")
+            at = ARGUMENT_NAMES.index(<object>name)
+        if given[at] != NULL:
+            raise TypeError(f"{function}() got multiple values for argument {<object>name!r}")
+        given[at] = values[i]
+    return 0
+
+
+cdef inline int bind_arguments(str function, int n_arguments, PyObject** values, Py_ssize_t n_positional,
+                               PyObject* names, PyObject** given) except -1:
+    """Sort the arguments of a call into `given`, ARGUMENTS long: borrowed references, NULL for None."""
+    cdef Py_ssize_t i
+    if n_positional > n_arguments:
+        raise TypeError(
+            f"{function}() takes from 1 to {n_arguments} positional arguments but {n_positional} were given")
+    given[TOPIC] = given[VALUE] = given[KEY] = given[HEADERS] = given[PARTITION] = NULL
+    given[TIMESTAMP_MS] = given[ON_DELIVERY] = NULL
+    for i in range(n_positional):
+        given[i] = values[i]
+    if names != NULL:
+        bind_keywords(function, n_arguments, values + n_positional, names, given)
+    if given[TOPIC] == NULL:
+        raise TypeError(f"{function}() missing 1 required positional argument: 'topic'")
+    for i in range(VALUE, n_arguments):
+        if given[i] == Py_None:
+            given[i] = NULL
+    return 0
+
+
+# ------------------------------------------------------------------------------------------------ one record
+
+cdef inline int recent_slot(PyObject* name) noexcept nogil:
+    return (<uintptr_t>name >> 4 ^ <uintptr_t>name >> 9) % RECENT_TOPICS
+
+
+cdef int64_t timestamp_of(object timestamp_ms) except -1:
+    if isinstance(timestamp_ms, bool) or not hasattr(timestamp_ms, "__index__"):
+        raise TypeError(f"timestamp_ms must be int (ms since 1970) or None, got "
+                        f"{type(timestamp_ms).__name__}: {timestamp_ms!r}")
+    if not 0 <= timestamp_ms <= 0x7fffffffffffffff:
+        raise ValueError(f"timestamp_ms must be in [0, 2^63 - 1] (ms since 1970), got {timestamp_ms}")
+    return timestamp_ms
+
+
+cdef int append_record(ProducerCore self, PyObject** given, PyObject** owner, int32_t* index) except -1:
+    """Serialise one record, choose its partition, append it. `owner` and `index` are those of Accumulator.append()."""
+    cdef Accumulator accumulator = self.accumulator
+    cdef Topic topic
+    cdef PyObject* found
+    cdef PyObject* key = given[KEY]
+    cdef PyObject* value = given[VALUE]
+    cdef PyObject* on_delivery = given[ON_DELIVERY]
+    cdef object key_made = None         # what the serializers returned
+    cdef object value_made = None
+    cdef kp_record r
+    cdef kp_headers h
+    cdef Py_buffer key_view
+    cdef Py_buffer value_view
+    cdef int held = 0                   # bit 0: key_view, bit 1: value_view, bit 2: h
+    cdef int32_t chosen
+    cdef double max_block_s = self._max_block_s
+    if accumulator is None:
+        raise RuntimeError("KafkaProducer.__init__() has not been called")
+    if kp_load32_relaxed(&accumulator.a.gate):
+        accumulator.check_gate()
+    # Topics live as long as the engine, so what is borrowed here stays.
+    found = <PyObject*>kp_load_ptr(<void**>&self.recent[recent_slot(given[TOPIC])])
+    if found == NULL or <PyObject*>(<Topic>found).name != given[TOPIC]:
+        found = self.look_up_topic(<object>given[TOPIC], &max_block_s)
+    topic = <Topic>found
+    if key != NULL and self._serializes_key:
+        key_made = self.serialize_key(topic, <object>key, given[HEADERS])
+        key = <PyObject*>key_made if key_made is not None else NULL
+    if value != NULL and self._serializes_value:
+        value_made = self.serialize_value(topic, <object>value, given[HEADERS])
+        value = <PyObject*>value_made if value_made is not None else NULL
+    if on_delivery == NULL:
+        if self._on_delivery is not None:
+            on_delivery = <PyObject*>self._on_delivery
+    elif not PyCallable_Check(<object>on_delivery):
+        raise TypeError(
+            f"on_delivery must be callable as f(error, metadata), got {type(<object>on_delivery).__name__}")
+    r.timestamp = -1 if given[TIMESTAMP_MS] == NULL else timestamp_of(<object>given[TIMESTAMP_MS])
+    r.key = r.value = r.headers = NULL
+    r.key_size = r.value_size = -1
+    r.headers_size = 0
+    r.header_size = -1
+    try:
+        if key != NULL:
+            if is_exact_bytes(key):
+                r.key = bytes_data(key)
+                r.key_size = bytes_size(key)
             else:
-                take_buffer(key_data, &key_view, "key")
+                take_buffer(<object>key, &key_view, "key")
                 held |= 1
                 r.key = <const uint8_t*>key_view.buf
                 r.key_size = key_view.len
-            if value_data is None:
-                pass
-            elif PyBytes_CheckExact(value_data):
-                r.value = <const uint8_t*>PyBytes_AS_STRING(value_data)
-                r.value_size = PyBytes_GET_SIZE(value_data)
+        if value != NULL:
+            if is_exact_bytes(value):
+                r.value = bytes_data(value)
+                r.value_size = bytes_size(value)
             else:
-                take_buffer(value_data, &value_view, "value")
+                take_buffer(<object>value, &value_view, "value")
                 held |= 2
                 r.value = <const uint8_t*>value_view.buf
                 r.value_size = value_view.len
-            if headers is not None:
-                encode_headers(headers, &h)
-                held |= 4
-                r.headers = h.data
-                r.headers_size = h.size
-                r.header_size = h.header_size
-            if partition is not None:
-                chosen = self.check_partition(t, partition)
-            elif self._choose is not None:
-                chosen = self.choose_custom(t, key, value, key_data, value_data)
-            elif r.key_size >= 0 and not self._ignore_keys and not self._round_robin:
-                chosen = murmur2_partition(r.key, r.key_size, kp_load32_relaxed(&t.t.n_partitions))
-            elif self._round_robin:
-                chosen = choose_round_robin(&t.t)
-            else:
-                chosen = STICKY
-            r.fixed_size = kp_record_fixed_size(&r)
-            if r.fixed_size + RECORD_OVERHEAD_BOUND + BATCH_OVERHEAD > self._max_request_size:
-                raise self._engine.too_large(
-                    t.name, r.fixed_size + RECORD_OVERHEAD_BOUND + BATCH_OVERHEAD, self._max_request_size)
-            future = DeliveryFuture.__new__(DeliveryFuture)
-            self.accumulator.append(t, chosen, &r, future, on_delivery, headers, max_block_s)
-            return future
-        finally:
-            if held:
-                if held & 1:
-                    PyBuffer_Release(&key_view)
-                if held & 2:
-                    PyBuffer_Release(&value_view)
-                if held & 4:
-                    free_headers(&h)
+        if given[HEADERS] != NULL:
+            encode_headers(<object>given[HEADERS], &h)
+            held |= 4
+            r.headers = h.data
+            r.headers_size = h.size
+            r.header_size = h.header_size
+        if given[PARTITION] != NULL:
+            chosen = self.check_partition(topic, <object>given[PARTITION])
+        elif self._choose is not None:
+            chosen = self.choose_custom(
+                topic, None if given[KEY] == NULL else <object>given[KEY],
+                None if given[VALUE] == NULL else <object>given[VALUE],
+                None if key == NULL else <object>key, None if value == NULL else <object>value)
+        elif self._round_robin:
+            chosen = choose_round_robin(&topic.t)
+        elif r.key_size >= 0 and not self._ignore_keys:
+            chosen = murmur2_partition(r.key, r.key_size, kp_load32_relaxed(&topic.t.n_partitions))
+        else:
+            chosen = STICKY
+        r.fixed_size = kp_record_fixed_size(&r)
+        if r.fixed_size + RECORD_OVERHEAD_BOUND + BATCH_OVERHEAD > self._max_request_size:
+            raise self._engine.too_large(
+                topic.name, r.fixed_size + RECORD_OVERHEAD_BOUND + BATCH_OVERHEAD, self._max_request_size)
+        accumulator.append(topic, chosen, &r, on_delivery, given[HEADERS] if accumulator.a.keep_headers else NULL,
+                           max_block_s, owner, index)
+    finally:
+        if held:
+            if held & 1:
+                PyBuffer_Release(&key_view)
+            if held & 2:
+                PyBuffer_Release(&value_view)
+            if held & 4:
+                free_headers(&h)
+    return 0
+
+
+# ------------------------------------------------------------------------------------------------ the methods
+
+cdef object send_fastcall(object self, PyObject** values, Py_ssize_t n_positional, PyObject* names):
+    cdef PyObject* given[ARGUMENTS]
+    cdef PyObject* owner = NULL
+    cdef int32_t index = 0
+    cdef DeliveryFuture future
+    bind_arguments("send", ARGUMENTS, values, n_positional, names, given)
+    # First, so that a record that was accepted has one.
+    future = DeliveryFuture.__new__(DeliveryFuture)
+    append_record(<ProducerCore>self, given, &owner, &index)
+    future.batch = <Batch>owner
+    future.index = index
+    Py_DECREF(<object>owner)
+    return future
+
+
+cdef object send_nowait_fastcall(object self, PyObject** values, Py_ssize_t n_positional, PyObject* names):
+    cdef PyObject* given[ARGUMENTS]
+    bind_arguments("send_nowait", ON_DELIVERY, values, n_positional, names, given)
+    append_record(<ProducerCore>self, given, NULL, NULL)
+    return None
+
+
+# Their first lines are where inspect.signature() finds the signatures.
+cdef bytes SEND_DOC = b"""send($self, /, topic, value=None, key=None, headers=None, partition=None, timestamp_ms=None, \
+on_delivery=None)
+--
+
+Send one record. Returns at once; the record leaves with its batch.
+
+Arguments:
+    topic: str.
+    value: what value_serializer takes; without one bytes, a bytes-like object, or None (a tombstone).
+    key: the same for key_serializer. Decides the partition unless ``partition`` is given. b"" is a key.
+    headers: a list of (str, bytes | None) pairs or a mapping.
+    partition: int; None lets the partitioner choose.
+    timestamp_ms: int, ms since 1970; None takes the present.
+    on_delivery: ``f(error, metadata)``, called on the delivery thread; error is None or a KafkaError.
+
+Returns:
+    DeliveryFuture: what becomes of the record.
+
+Raises:
+    TypeError: an argument has the wrong type, or a serializer returned something else than bytes.
+    ValueError: an argument is out of range: partition, timestamp, topic name.
+    MessageSizeTooLargeError: the record is larger than max.request.size.
+    KafkaTimeoutError: no metadata for the topic (BufferExhaustedError: no buffer memory) within max.block.ms.
+    ProducerClosedError, ForkedProcessError, KafkaError: the producer takes no records any more.
+
+    What a serializer or partitioner raises reaches the caller as it is.
+"""
+
+cdef bytes SEND_NOWAIT_DOC = b"""send_nowait($self, /, topic, value=None, key=None, headers=None, partition=None, \
+timestamp_ms=None)
+--
+
+Send one record whose outcome nobody asks for: the same as send(), without a future.
+
+What send() raises is raised here as well, and records are delivered, retried and kept in order alike. A record that
+fails later is counted in metrics() and given to the producer's ``on_delivery`` option; without that, failures are
+logged as errors by ``kprod.delivery``: one line for a batch, and at most one a second with the number of those left
+out.
+
+Arguments:
+    topic, value, key, headers, partition, timestamp_ms: those of send().
+"""
+
+cdef PyMethodDef METHODS[2]
+
+
+cdef int add_method(int at, const char* name, PyCFunction function, const char* doc) except -1:
+    METHODS[at].ml_name = name
+    METHODS[at].ml_meth = function
+    METHODS[at].ml_flags = METH_FASTCALL | METH_KEYWORDS
+    METHODS[at].ml_doc = doc
+    (<dict>(<PyTypeObject*>ProducerCore).tp_dict)[name.decode()] = PyDescr_NewMethod(
+        <PyTypeObject*>ProducerCore, &METHODS[at])
+    PyType_Modified(<PyTypeObject*>ProducerCore)
+    return 0
+
+
+add_method(0, "send", <PyCFunction>send_fastcall, SEND_DOC)
+add_method(1, "send_nowait", <PyCFunction>send_nowait_fastcall, SEND_NOWAIT_DOC)

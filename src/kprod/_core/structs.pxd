@@ -113,6 +113,7 @@ cdef struct kp_batch:
     int64_t charged            # bytes of buffer.memory this batch holds
     kp_broker* held_by         # the leader at its opening, whose `held` counts `charged`; may be NULL
     int32_t count
+    int32_t unattended         # [p] has records without a future or callback: a failure is logged
     int32_t stage              # [p]
     int64_t base_timestamp     # ms since 1970
     int64_t max_timestamp

@@ -436,6 +436,18 @@ class MockProducer:
             self.complete_next()
         return future
 
+    def send_nowait(
+        self,
+        topic: str,
+        value: Any = None,
+        key: Any = None,
+        headers: Headers | None = None,
+        partition: int | None = None,
+        timestamp_ms: int | None = None,
+    ) -> None:
+        """Take one record whose outcome nobody asks for; see :meth:`kprod.KafkaProducer.send_nowait`."""
+        self.send(topic, value, key, headers, partition, timestamp_ms)
+
     def _count(self, topic: str) -> int:
         if isinstance(self._partition_counts, int):
             return self._partition_counts

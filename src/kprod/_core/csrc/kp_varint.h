@@ -53,12 +53,18 @@ static inline uint8_t *kp_write_uvarint(uint8_t *p, uint64_t v) {
         *p = (uint8_t)v;
         return p + 1;
     }
+    *p = (uint8_t)(v | 0x80);
+    v >>= 7;
+    if (v < 0x80) { /* those of records up to 8 KiB */
+        p[1] = (uint8_t)v;
+        return p + 2;
+    }
     do {
-        *p++ = (uint8_t)(v | 0x80);
+        *++p = (uint8_t)(v | 0x80);
         v >>= 7;
     } while (v >= 0x80);
-    *p = (uint8_t)v;
-    return p + 1;
+    p[1] = (uint8_t)v;
+    return p + 2;
 }
 
 static inline uint8_t *kp_write_varint(uint8_t *p, int64_t v) {
