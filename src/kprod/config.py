@@ -12,17 +12,15 @@ The only function other modules need is :meth:`ProducerConfig.from_options`.
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import logging
 import re
-import ssl
 import sys
 import threading
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, Literal, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 
 from kprod._core.compression import CODECS, check_level, get_codec
 from kprod.errors import KafkaConfigurationError, UnknownOptionError
@@ -53,6 +51,9 @@ from kprod.option_types import (
 from kprod.partitioner import is_partitioner, partitioner_by_name
 from kprod.records import check_topic_name
 from kprod.serializers import is_serializer, serializer_by_name
+
+if TYPE_CHECKING:
+    import ssl
 
 log = logging.getLogger(__name__)
 
@@ -236,6 +237,14 @@ class _SerializerKind(Instance[Any]):
 
 
 _SERIALIZER = _SerializerKind(is_serializer, "a callable, an object with a serialize() method, or None")
+
+
+def _is_ssl_context(value: object) -> bool:
+    # Who has one has imported ssl; the others do not wait for it.
+    module = sys.modules.get("ssl")
+    return value is None or (module is not None and isinstance(value, module.SSLContext))
+
+
 _PATH = OptionalOf(NonEmptyText())
 _SECRET = OptionalOf(Text())
 
@@ -662,9 +671,7 @@ class ProducerConfig:
         importance="high",
     )
     ssl_context: ssl.SSLContext | None = _option(
-        Instance(
-            lambda value: value is None or isinstance(value, ssl.SSLContext), "an ssl.SSLContext, or None"
-        ),
+        Instance(_is_ssl_context, "an ssl.SSLContext, or None"),
         None,
         """A context for TLS, made with Python's ssl module. It contradicts every other ssl_ option; whether
         host names are checked is its check_hostname.""",
@@ -1151,6 +1158,8 @@ def _unknown(given: str, key: str, where: str) -> str:
     if foreign is not None:
         return f"{message} It is called {_spelt_like(given, foreign)!r} here."
     known = [*_BY_KEY, *NO_EFFECT, *NOT_AVAILABLE]
+    import difflib  # here: most programs have no use for it
+
     near = difflib.get_close_matches(key.lower(), known, n=1, cutoff=0.6)
     if near:
         return f"{message} Did you mean {_spelt_like(given, near[0])!r}?"

@@ -21,7 +21,6 @@ from __future__ import annotations
 import inspect
 import json
 import struct
-import uuid
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -225,6 +224,8 @@ class UUIDSerializer(Serializer):
     """
 
     def serialize(self, topic: str, headers: Any, data: Any) -> Bytes | None:
+        import uuid  # here: it looks at the platform when it is imported
+
         if not isinstance(data, uuid.UUID):
             raise TypeError(f"UUIDSerializer takes uuid.UUID, not {type(data).__name__}")
         return str(data).encode("ascii")

@@ -4,8 +4,6 @@ Python's ``ssl`` does the handshake: it has the contexts, the checks and the err
 decrypts with the same OpenSSL that ``_ssl`` is linked to, on the connection's own SSL object; csrc/kp_tls.h has the
 rest. Where that cannot be done, :exc:`NotPossible` says why, and kprod.engine.tls_pump is there.
 """
-import _ssl
-import ssl
 import sys
 import weakref
 
@@ -49,6 +47,9 @@ def why_not():
 
 
 def _look():
+    import ssl
+
+    import _ssl
     if sys.implementation.name != "cpython" or not (3, 10) <= sys.version_info[:2] <= (3, 15):
         return f"the ssl module of {sys.implementation.name} {sys.version_info[0]}.{sys.version_info[1]} is not known"
     # A module that is part of the interpreter has no file of its own, and an OpenSSL that is inside of it.
@@ -81,6 +82,8 @@ cdef class TlsStream:
         context = connection.context
         if context.keylog_filename is not None or context._msg_callback is not None:
             raise NotPossible("the ssl_context has a key log file or a message callback, which need the GIL")
+        import _ssl  # here, as in _look(): who connects without TLS does not wait for OpenSSL to be loaded
+
         owner = connection._sslobj
         if type(owner) is not _ssl._SSLSocket or type(owner).__basicsize__ < <Py_ssize_t>sizeof(kp_py_ssl_socket):
             raise NotPossible(f"{type(owner).__name__} is not the known kind of connection")

@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from kprod import delivery
 from kprod.cluster.metadata import ClusterSnapshot
@@ -17,12 +17,13 @@ from kprod.cluster.node import Address, Node, State
 from kprod.engine import sockets
 from kprod.engine.nodes import Nodes
 from kprod.engine.shared import Shared
-from kprod.engine.tls_pump import TlsPump
-from kprod.engine.tls_setup import Attempt
 from kprod.errors import KafkaError
 from kprod.protocol import METADATA, PRODUCE, Api, Body, ProtocolError, decode_response, encode_request
 from kprod.protocol.checks import check_response
-from kprod.security import tls_errors
+
+if TYPE_CHECKING:
+    from kprod.engine.tls_pump import TlsPump
+    from kprod.engine.tls_setup import Attempt
 
 logger = logging.getLogger("kprod.engine")
 
@@ -213,6 +214,8 @@ class Connections:
         node.generation = self._loop.connect(node.node_id, sock.detach())
 
     def _open_with_tls(self, node: Node, address: Address) -> None:
+        from kprod.engine.tls_setup import Attempt  # here: only who has TLS waits for ssl to be imported
+
         assert self._shared.tls is not None
         attempt = Attempt(self._config, self._shared.tls, address, node.host, str(node), node.deadline)
         self._attempts[node.node_id] = attempt
@@ -344,6 +347,8 @@ class Connections:
 
     def _tls_refusal(self, node: Node, by_tls: bool, note: bytes | None) -> KafkaError | None:
         """The error for applications if TLS is why a connection ended."""
+        from kprod.security import tls_errors
+
         tls = self._shared.tls
         if tls is None:
             return tls_errors.tls_listener(str(node), self._config.security_protocol) if by_tls else None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from kprod import delivery, errors
 from kprod.cluster.metadata import Leader
@@ -13,8 +13,10 @@ from kprod.engine.metadata import Metadata
 from kprod.engine.nodes import Nodes
 from kprod.engine.producer_id import ProducerId
 from kprod.engine.shared import Shared
-from kprod.engine.transactions import Transactions
 from kprod.errors import KafkaError
+
+if TYPE_CHECKING:
+    from kprod.engine.transactions import Transactions
 
 logger = logging.getLogger("kprod.engine")
 
@@ -49,12 +51,12 @@ class Control:
         )
         self.metadata = Metadata(shared, self.nodes, self.connections)
         self.producer_id = ProducerId(shared, self.nodes, self.connections)
+        self.transactions: Transactions | None = None
         transactional_id = shared.config.transactional_id
-        self.transactions = (
-            Transactions(shared, self.nodes, self.connections, transactional_id)
-            if transactional_id is not None
-            else None
-        )
+        if transactional_id is not None:
+            from kprod.engine.transactions import Transactions  # here: most producers do without it
+
+            self.transactions = Transactions(shared, self.nodes, self.connections, transactional_id)
 
     def run(self) -> None:
         """The thread's function; ends after :meth:`stop`."""

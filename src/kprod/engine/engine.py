@@ -11,7 +11,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from kprod import delivery, errors
 from kprod._core.accumulator import Accumulator, Topic
@@ -24,11 +24,12 @@ from kprod.engine.control import Control
 from kprod.engine.description import ClusterDescription
 from kprod.engine.shared import Shared
 from kprod.engine.topics import Topics
-from kprod.engine.transactions import Transactions
 from kprod.engine.wake import WakeChannel
 from kprod.errors import KafkaError
 from kprod.protocol.schema import Body
-from kprod.security.tls import TlsSettings
+
+if TYPE_CHECKING:
+    from kprod.engine.transactions import Transactions
 
 logger = logging.getLogger("kprod.engine")
 
@@ -46,7 +47,11 @@ class Engine:
     def __init__(self, config: ProducerConfig) -> None:
         self.config = config
         # First: wrong files and passwords are found here.
-        tls = TlsSettings(config) if config.security_protocol in ("SSL", "SASL_SSL") else None
+        tls = None
+        if config.security_protocol in ("SSL", "SASL_SSL"):
+            from kprod.security.tls import TlsSettings  # here: most producers do without it, as without ssl
+
+            tls = TlsSettings(config)
         reporter = DeliveryReporter(
             lambda node_id: self._control.nodes.describe_broker(node_id),
             lambda topic, partition: self._control.describe_leader(topic, partition),

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from kprod import delivery
 from kprod._core.accumulator import Accumulator, Topic
@@ -17,7 +18,9 @@ from kprod.cluster.node import Backoff
 from kprod.config import ProducerConfig
 from kprod.delivery import DeliveryReporter
 from kprod.errors import KafkaError
-from kprod.security.tls import TlsSettings
+
+if TYPE_CHECKING:
+    from kprod.security.tls import TlsSettings
 
 logger = logging.getLogger("kprod.engine")
 

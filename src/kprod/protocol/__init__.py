@@ -11,18 +11,11 @@ are plain dicts: snake_case names of Kafka's message definitions to ``int``, ``b
 
 from __future__ import annotations
 
-from kprod.protocol.add_offsets_to_txn import ADD_OFFSETS_TO_TXN
-from kprod.protocol.add_partitions_to_txn import ADD_PARTITIONS_TO_TXN
+import importlib
+from typing import TYPE_CHECKING, Any
+
 from kprod.protocol.api_versions import API_VERSIONS
-from kprod.protocol.create_partitions import CREATE_PARTITIONS
-from kprod.protocol.create_topics import CREATE_TOPICS
 from kprod.protocol.cursor import Cursor, ProtocolError
-from kprod.protocol.delete_topics import DELETE_TOPICS
-from kprod.protocol.describe_cluster import DESCRIBE_CLUSTER
-from kprod.protocol.describe_configs import DESCRIBE_CONFIGS
-from kprod.protocol.end_txn import END_TXN
-from kprod.protocol.fetch import FETCH
-from kprod.protocol.find_coordinator import FIND_COORDINATOR
 from kprod.protocol.frames import (
     RequestHeader,
     decode_request,
@@ -31,24 +24,36 @@ from kprod.protocol.frames import (
     encode_request,
     encode_response,
 )
-from kprod.protocol.get_telemetry_subscriptions import GET_TELEMETRY_SUBSCRIPTIONS
-from kprod.protocol.heartbeat import HEARTBEAT
 from kprod.protocol.init_producer_id import INIT_PRODUCER_ID
-from kprod.protocol.join_group import JOIN_GROUP
-from kprod.protocol.leave_group import LEAVE_GROUP
-from kprod.protocol.list_offsets import LIST_OFFSETS
 from kprod.protocol.metadata import METADATA
-from kprod.protocol.offset_commit import OFFSET_COMMIT
-from kprod.protocol.offset_fetch import OFFSET_FETCH
-from kprod.protocol.offset_for_leader_epoch import OFFSET_FOR_LEADER_EPOCH
 from kprod.protocol.produce import PRODUCE
-from kprod.protocol.push_telemetry import PUSH_TELEMETRY
-from kprod.protocol.registry import APIS
-from kprod.protocol.sasl_authenticate import SASL_AUTHENTICATE
-from kprod.protocol.sasl_handshake import SASL_HANDSHAKE
 from kprod.protocol.schema import ZERO_UUID, Api, Body
-from kprod.protocol.sync_group import SYNC_GROUP
-from kprod.protocol.txn_offset_commit import TXN_OFFSET_COMMIT
+
+if TYPE_CHECKING:
+    from kprod.protocol.add_offsets_to_txn import ADD_OFFSETS_TO_TXN
+    from kprod.protocol.add_partitions_to_txn import ADD_PARTITIONS_TO_TXN
+    from kprod.protocol.create_partitions import CREATE_PARTITIONS
+    from kprod.protocol.create_topics import CREATE_TOPICS
+    from kprod.protocol.delete_topics import DELETE_TOPICS
+    from kprod.protocol.describe_cluster import DESCRIBE_CLUSTER
+    from kprod.protocol.describe_configs import DESCRIBE_CONFIGS
+    from kprod.protocol.end_txn import END_TXN
+    from kprod.protocol.fetch import FETCH
+    from kprod.protocol.find_coordinator import FIND_COORDINATOR
+    from kprod.protocol.get_telemetry_subscriptions import GET_TELEMETRY_SUBSCRIPTIONS
+    from kprod.protocol.heartbeat import HEARTBEAT
+    from kprod.protocol.join_group import JOIN_GROUP
+    from kprod.protocol.leave_group import LEAVE_GROUP
+    from kprod.protocol.list_offsets import LIST_OFFSETS
+    from kprod.protocol.offset_commit import OFFSET_COMMIT
+    from kprod.protocol.offset_fetch import OFFSET_FETCH
+    from kprod.protocol.offset_for_leader_epoch import OFFSET_FOR_LEADER_EPOCH
+    from kprod.protocol.push_telemetry import PUSH_TELEMETRY
+    from kprod.protocol.registry import APIS
+    from kprod.protocol.sasl_authenticate import SASL_AUTHENTICATE
+    from kprod.protocol.sasl_handshake import SASL_HANDSHAKE
+    from kprod.protocol.sync_group import SYNC_GROUP
+    from kprod.protocol.txn_offset_commit import TXN_OFFSET_COMMIT
 
 __all__ = [
     "ADD_OFFSETS_TO_TXN",
@@ -91,3 +96,12 @@ __all__ = [
     "encode_request",
     "encode_response",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    # The rest is imported when it is first used: by transactions and the embedded cluster.
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module = importlib.import_module(f"{__name__}.{'registry' if name == 'APIS' else name.lower()}")
+    value = globals()[name] = getattr(module, name)
+    return value

@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 
 from kprod.protocol.api_versions import API_VERSIONS
 from kprod.protocol.cursor import Cursor, ProtocolError
-from kprod.protocol.registry import APIS
 from kprod.protocol.schema import Api, Body, write_unsigned_varint
 
 SIZE_PREFIX = 4
@@ -94,6 +93,9 @@ def decode_request(
     """
     cursor = Cursor(frame)
     header = _request_header(cursor)
+    if api is None:
+        from kprod.protocol.registry import APIS  # here: clients know what they decode, and need few APIs
+
     found = APIS.get(header.api_key) if api is None else api
     if found is None or found.key != header.api_key:
         raise ProtocolError(f"unexpected API key {header.api_key}")
