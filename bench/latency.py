@@ -21,6 +21,7 @@ from bench.compare import BROKER_WARMUP
 from bench.measure import QUANTILES, quantile
 from bench.round_trips import CLIENTS, DESCRIPTION
 from bench.runs import Bench, compare, environment, run_worker, runnable, say
+from bench.suite import RESULTS
 from bench.tables import comparison_table, describe, spread, table
 from bench.targets import KafkaTarget, SinkTarget, Target
 from bench.workload import Workload
@@ -116,7 +117,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--linger-ms", nargs="+", type=int, default=[0, 5], help="under load (default 0 5)")
     parser.add_argument("--seconds", type=int, default=5, help="under load (default 5)")
     parser.add_argument("--quick", action="store_true", help="two rounds, fewer records: under 90 s")
-    parser.add_argument("--json", type=Path, help="write all figures to this file")
+    parser.add_argument("--json", type=Path, default=RESULTS / "latency.json", help="(default %(default)s)")
     options = parser.parse_args(argv)
     if options.quick:
         options.rounds, options.count, options.seconds = 2, 1000, 3
@@ -154,8 +155,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 report["comparisons"].append(compared.as_dict())
                 print(f"{describe(compared)}\n\n{comparison_table(compared)}\n", flush=True)
                 ok = ok and len(compared.measured) == len(names)
-    if options.json:
-        options.json.write_text(json.dumps(report, indent=1) + "\n")
+    options.json.write_text(json.dumps(report, indent=1) + "\n")
     return 0 if ok else 1
 
 

@@ -21,6 +21,7 @@ from typing import Any
 from bench.clients import missing
 from bench.measure import Measurement
 from bench.runs import Bench, environment, run_worker, say
+from bench.suite import RESULTS
 from bench.tables import spread, table
 from bench.targets import SinkTarget
 from bench.workload import Workload
@@ -172,7 +173,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--rounds", type=int, default=3, help="(default 3)")
     parser.add_argument("--records", type=int, default=1_000_000, help="of 100 B (default 1000000)")
     parser.add_argument("--quick", action="store_true", help="one round, fewer records: under 2 minutes")
-    parser.add_argument("--json", type=Path, help="write all figures to this file")
+    parser.add_argument("--json", type=Path, default=RESULTS / "scale.json", help="(default %(default)s)")
     options = parser.parse_args(argv)
     if options.quick:
         options.rounds, options.records = 1, 300_000
@@ -195,8 +196,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         times = ", ".join(f"{c} {statistics.median(t):.0f} ms" for c, t in told["imports"].items())
         say(f"imports: {times}")
     print(report(told))
-    if options.json:
-        options.json.write_text(json.dumps(told, indent=1) + "\n")
+    options.json.write_text(json.dumps(told, indent=1) + "\n")
     return 0
 
 
