@@ -6,7 +6,7 @@
 #   make build   sdist and wheel into dist/        make bench   benchmarks
 #   make lint    ruff and mypy                     make clean   remove everything that was made
 #
-# PYTHON=python3.13 chooses the interpreter; ARGS="-k murmur2 -x" goes to pytest, `kprod demo` or bench.compare.
+# PYTHON=python3.13 chooses the interpreter; ARGS="-k murmur2 -x" goes to pytest, `kprod demo` or bench.suite.
 
 PYTHON ?= python3
 ARGS ?=
@@ -39,7 +39,8 @@ build: $(STAMPS)/tools
 
 bench: $(STAMPS)/kprod $(STAMPS)/bench kafka
 	$(BIN)/python -m pytest bench/micro --benchmark-only
-	$(BIN)/python -m bench.compare $(ARGS)
+	$(BIN)/python -m bench.suite $(ARGS)
+	$(BIN)/python -m bench.report
 
 lint: $(STAMPS)/kprod $(STAMPS)/test $(STAMPS)/bench $(STAMPS)/lint
 	$(BIN)/ruff check .
