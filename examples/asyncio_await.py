@@ -1,7 +1,6 @@
-"""Use the producer in asyncio: futures can be awaited.
+"""Use the producer in asyncio: send, then await what becomes of each record.
 
-send() itself does not block as long as the topic is known and there is room in ``buffer_memory``. Ask for the
-topic once in a thread, and bound what is under way, as here, and the event loop is never held up.
+``await producer.send()`` waits for room only; what it gives is awaited for the outcome.
 """
 
 from __future__ import annotations
@@ -9,30 +8,32 @@ from __future__ import annotations
 import asyncio
 import os
 
-from kprod import KafkaProducer, RecordMetadata
+from kprod import KafkaError
+from kprod.aio import AsyncKafkaProducer
 
 BOOTSTRAP = os.environ.get("KAFKA_BOOTSTRAP_SERVERS", "localhost:9092")
 TOPIC = "measurements"
 
 
-async def measure(producer: KafkaProducer, sensor: int, limit: asyncio.Semaphore) -> RecordMetadata:
-    """Send a sensor's readings one after the other; gives the place of the last one."""
-    for reading in range(20):
-        async with limit:
-            metadata = await producer.send(TOPIC, b"%d" % reading, key=b"sensor-%d" % sensor)
-    return metadata
+async def measure(producer: AsyncKafkaProducer, sensor: int) -> int:
+    """Send a sensor's readings; gives the offset of the last one."""
+    deliveries = [
+        await producer.send(TOPIC, b"%d" % reading, key=b"sensor-%d" % sensor) for reading in range(20)
+    ]
+    for delivery in deliveries:
+        try:
+            metadata = await delivery
+        except KafkaError as error:
+            print(f"sensor {sensor}: {error}")
+            raise
+    return metadata.offset
 
 
 async def main() -> None:
     """Send the readings of 50 sensors at the same time."""
-    producer = await asyncio.to_thread(KafkaProducer, bootstrap_servers=BOOTSTRAP)
-    try:
-        await asyncio.to_thread(producer.partitions_for, TOPIC)
-        limit = asyncio.Semaphore(1000)
-        last = await asyncio.gather(*(measure(producer, sensor, limit) for sensor in range(50)))
-        print(f"{len(last)} sensors, the last reading is at offset {max(m.offset for m in last)}")
-    finally:
-        await asyncio.to_thread(producer.close)
+    async with AsyncKafkaProducer(bootstrap_servers=BOOTSTRAP) as producer:
+        last = await asyncio.gather(*(measure(producer, sensor) for sensor in range(50)))
+        print(f"{len(last)} sensors, the last reading is at offset {max(last)}")
 
 
 if __name__ == "__main__":

@@ -74,7 +74,12 @@ def raised_class(kind: type[own.KafkaError]) -> type[own.KafkaError]:
     peer_class = _peer_class(kind)
     if peer_class is None or issubclass(kind, peer_class):
         return kind
-    body = {"__doc__": kind.__doc__, "__module__": __name__, "__reduce__": _reduce, "_kprod_class": kind}
+    body: dict[str, Any] = {
+        "__doc__": kind.__doc__,
+        "__module__": __name__,
+        "__reduce__": _reduce,
+        "_kprod_class": kind,
+    }
     body["_message"] = _message
     return type(_NAMES.get(kind) or kind.__name__, (kind, peer_class), body)
 

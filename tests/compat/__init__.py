@@ -1,0 +1,1 @@
+"""Proof that kprod can stand in for other clients: their own tests, run against it."""

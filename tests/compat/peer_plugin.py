@@ -1,0 +1,61 @@
+"""The pytest plug-in in the process that runs another client's tests.
+
+That process has the client's checkout as its root, and no ``tests`` package of kprod: the modules of this
+folder are top-level modules there.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from tests.compat.suite import OUTCOMES_VARIABLE, SUITE_VARIABLE, Suite
+else:
+    from suite import OUTCOMES_VARIABLE, SUITE_VARIABLE
+
+_suite: Suite
+_outcomes: dict[str, str] = {}
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Put kprod in before any test module is imported."""
+    global _suite
+    _suite = importlib.import_module(os.environ[SUITE_VARIABLE]).SUITE
+    _suite.swap()
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what uses the client's own parts; it is listed with its reason."""
+    kept = [item for item in items if _name(item.nodeid) not in _suite.private]
+    left_out = [item for item in items if _name(item.nodeid) in _suite.private]
+    for item in left_out:
+        _outcomes[_name(item.nodeid)] = "private"
+    config.hook.pytest_deselected(items=left_out)
+    items[:] = kept
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """Remember how it ended: a test passes if all of its phases do."""
+    name = _name(report.nodeid)
+    if report.failed:
+        _outcomes[name] = "failed"
+    elif report.skipped:
+        _outcomes[name] = "skipped"
+    elif report.when == "call":
+        _outcomes.setdefault(name, "passed")
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Tell the process that started this one."""
+    with open(os.environ[OUTCOMES_VARIABLE], "w", encoding="utf-8") as file:
+        json.dump(_outcomes, file)
+
+
+def _name(node_id: str) -> str:
+    path, _, rest = node_id.partition("::")
+    return f"{path.rpartition('/')[2]}::{rest.rpartition('::')[2]}"
