@@ -45,10 +45,10 @@ class SupportsArrowStream(Protocol):
 ArrowArray: TypeAlias = SupportsArrowArray | SupportsArrowStream
 """Arrays, chunked arrays, series, and tables of pyarrow, polars, pandas, DuckDB and others."""
 
-Column: TypeAlias = "ArrowArray | tuple[Buffer, Buffer]"
+Column: TypeAlias = "ArrowArray | tuple[Any, Any]"
 """A column of bytes: Arrow data, or a buffer of data and one of offsets."""
 
-Integers: TypeAlias = "SupportsIndex | Sequence[SupportsIndex | None] | ArrowArray | Buffer"
+Integers: TypeAlias = "SupportsIndex | Iterable[SupportsIndex | None] | ArrowArray | Buffer"
 """One integer for all records, or one, or None, for each."""
 
 BulkHeaders: TypeAlias = "Headers | Sequence[Headers | None]"

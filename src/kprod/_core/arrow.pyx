@@ -390,8 +390,9 @@ cdef int64_t add_integers(Integers into, const ArrowSchema* schema, const ArrowA
             continue
         item = load_integer(data + j * step, width)
         if item < 0 or (scale < 0 and item > INT64_MAX // -scale):
+            got = <object>(<uint64_t>item) if width < 0 else <object>item
             raise ValueError(f"{into.name}[{at + i}] must be in [0, 2^63 - 1]{' ms since 1970' if timestamps else ''}, "
-                             f"got {<uint64_t>item if width < 0 else item}"
+                             f"got {got}"
                              f"{f' of Arrow type {describe(schema)}' if timestamps else ''}")
         into.items[at + i] = item * -scale if scale < 0 else item // scale
     return at + length
