@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import array
 import asyncio
 import inspect
 import json
@@ -10,9 +11,24 @@ from typing import Any
 
 import pytest
 
-from kprod import DeliveryFuture, KafkaProducer, RecordMetadata, TopicPartition, errors
+from kprod import (
+    BulkDeliveryFuture,
+    DeliveryFuture,
+    DeliveryReports,
+    KafkaProducer,
+    RecordMetadata,
+    TopicPartition,
+    errors,
+)
 from kprod.errors import IllegalStateError, ProducerFencedError
-from kprod.testing import MockCluster, MockDeliveryFuture, MockProducer, MockRecordMetadata
+from kprod.testing import (
+    MockBulkDeliveryFuture,
+    MockCluster,
+    MockDeliveryFuture,
+    MockDeliveryReports,
+    MockProducer,
+    MockRecordMetadata,
+)
 
 
 def public(cls: type) -> set[str]:
@@ -23,7 +39,10 @@ def test_has_what_the_real_ones_have() -> None:
     assert public(KafkaProducer) <= public(MockProducer) | set(vars(MockProducer()))
     assert public(DeliveryFuture) <= public(MockDeliveryFuture)
     assert public(RecordMetadata) <= public(MockRecordMetadata)
-    for name in ("flush", "close", "purge", "partitions_for", "metrics", "bootstrap_connected"):
+    assert public(BulkDeliveryFuture) <= public(MockBulkDeliveryFuture)
+    assert public(DeliveryReports) <= public(MockDeliveryReports)
+    bulk = ("send_many", "send_columns", "send_table")
+    for name in (*bulk, "flush", "close", "purge", "partitions_for", "metrics", "bootstrap_connected"):
         real = inspect.signature(getattr(KafkaProducer, name)).parameters
         assert list(inspect.signature(getattr(MockProducer, name)).parameters) == list(real), name
 
@@ -242,3 +261,72 @@ def test_a_fenced_stand_in_refuses_everything() -> None:
 def test_transactions_need_the_option() -> None:
     with pytest.raises(IllegalStateError, match="transactional_id"):
         MockProducer().init_transactions()
+
+
+def test_takes_many_records_in_one_call() -> None:
+    delivered: list[Any] = []
+    producer = MockProducer(value_serializer=lambda v: json.dumps(v).encode(), partitions=3)
+    future = producer.send_many(
+        "t", [{"a": 1}, None, 3], [b"k", None, b"k"], [("h", b"1")], 7, [2, None, 2],
+        on_delivery=lambda error, metadata: delivered.append(metadata.offset),
+    )  # fmt: skip
+    reports = future.get(0)
+    assert [record.serialized_value for record in producer.history()] == [b'{"a": 1}', None, b"3"]
+    assert [record.timestamp_ms for record in producer.history()] == [7, 7, 7]
+    assert [record.headers for record in producer.history()] == [[("h", b"1")]] * 3
+    assert list(reports.partitions()) == list(future.partitions()) == [2, 0, 2]
+    assert list(reports.offsets()) == [0, 0, 1] == [report.offset for report in reports]
+    assert delivered == [0, 0, 1]
+    assert len(future) == 3 and future.succeeded() and future[2].get(0).offset == 1
+    assert reports[1:][0].partition == 0 and "3 records: 3 done" in repr(future)
+
+
+def test_takes_columns_and_tables_and_gives_them_no_serializer() -> None:
+    producer = MockProducer(value_serializer=lambda v: json.dumps(v).encode(), partitions=3)
+    data = (b"aabbb", array.array("i", [0, 2, 5]))
+    producer.send_columns("t", data, (b"kk", array.array("q", [0, 1, 2])), partitions=1).get(0)
+    assert [(r.key, r.value, r.partition) for r in producer.history()] == [
+        (b"k", b"aa", 1),
+        (b"k", b"bbb", 1),
+    ]
+    with pytest.raises(TypeError, match="table must have __arrow_c_stream__"):
+        producer.send_table("t", {}, "v")  # type: ignore[arg-type]
+
+
+def test_refuses_a_call_as_a_whole() -> None:
+    producer = MockProducer(max_request_size=1000)
+    for values, error in (([b"a", "b"], TypeError), ([b"a", b"x" * 2000], errors.MessageSizeTooLargeError)):
+        with pytest.raises(error):
+            producer.send_many("t", values)
+    with pytest.raises(ValueError, match="keys must have one item for each of the 1 values, and has 2"):
+        producer.send_many("t", [b"a"], [b"k", b"k"])
+    assert producer.history() == []
+
+
+def test_decides_many_records_one_by_one() -> None:
+    producer = MockProducer(auto_complete=False, partitioner="round_robin", partitions=2)
+    future = producer.send_many("t", [b"1", b"2", b"3"])
+    ran: list[Any] = []
+    future.add_callback(ran.append).add_errback(ran.append).add_both(ran.append)
+    future.add_done_callback(ran.append)
+    assert list(future.partitions()) == [0, 1, 0]
+    with pytest.raises(errors.KafkaTimeoutError):
+        future.get(0)
+    producer.complete_next()
+    producer.error_next(errors.InvalidRecordError("no"))
+    assert not future.done() and future.exception is None and ran == []
+    producer.complete_next()
+    assert future.done() and future.failed() and not future.retriable()
+    assert [(index, type(error)) for index, error in future.failures()] == [(1, errors.InvalidRecordError)]
+    assert (future.acked_count, future.failed_count, list(future.offsets())) == (2, 1, [0, -1, 1])
+    assert [type(one) for one in ran] == [errors.InvalidRecordError] * 2 + [MockBulkDeliveryFuture]
+    with pytest.raises(errors.InvalidRecordError):
+        future.get(0)
+
+    async def main() -> None:
+        with pytest.raises(errors.InvalidRecordError):
+            await future
+        producer.auto_complete = True
+        assert len(await producer.send_many("t", [b"4"])) == 1
+
+    asyncio.run(main())

@@ -842,8 +842,12 @@ def split_headers(headers, count):
     return headers if isinstance(headers, (list, tuple)) else items, False
 
 
-cdef object as_sequence(str name, object values):
-    """A tuple or list of what an argument has; a single value is refused."""
+def as_sequence(str name, values):
+    """A tuple of what an argument has.
+
+    Raises:
+        TypeError: it is a single value, or nothing to iterate over.
+    """
     if isinstance(values, (str, bytes, bytearray, memoryview)):
         raise TypeError(f"{name} must be a sequence with one item for each record, got {type(values).__name__}; "
                         f"send() takes single records")

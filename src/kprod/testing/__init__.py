@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from kprod.testing.broker.record_batch import BatchHeader
 from kprod.testing.broker.server import MockRequest
+from kprod.testing.mock_bulk import MockBulkDeliveryFuture, MockDeliveryReports
 from kprod.testing.mock_cluster import Fault, MockBatch, MockCluster, MockRecord
 from kprod.testing.mock_producer import (
     MockDeliveryFuture,
@@ -20,8 +21,10 @@ __all__ = [
     "BatchHeader",
     "Fault",
     "MockBatch",
+    "MockBulkDeliveryFuture",
     "MockCluster",
     "MockDeliveryFuture",
+    "MockDeliveryReports",
     "MockProducer",
     "MockProducerRecord",
     "MockRecord",

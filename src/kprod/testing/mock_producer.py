@@ -7,12 +7,15 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from kprod import errors
+from kprod._core.arrow import ArrowTable
+from kprod._core.bulk import as_sequence, read_column, read_integers, split_headers
+from kprod._core.column import check_length
 from kprod._core.future import PlainRecordMetadata
 from kprod._core.headers import encode as encode_headers
 from kprod._core.murmur2 import partition_for_key
@@ -21,10 +24,13 @@ from kprod.errors import KafkaError
 from kprod.partitioner import resolve_partitioner
 from kprod.records import Headers, TopicPartition, check_topic_name
 from kprod.serializers import as_callable
+from kprod.testing.mock_bulk import MockBulkDeliveryFuture
 from kprod.testing.mock_transactions import MockTransactions
 
 if TYPE_CHECKING:
     from typing_extensions import Self
+
+    from kprod.records import ArrowArray, BulkHeaders, Column, Integers
 
 _log = logging.getLogger("kprod.testing")
 
@@ -124,6 +130,11 @@ class MockDeliveryFuture:
     def is_done(self) -> bool:
         """Whether the outcome is known."""
         return self.done()
+
+    @property
+    def partition(self) -> int:
+        """The partition that the record is for."""
+        return self._where.partition
 
     def succeeded(self) -> bool:
         """Whether the record was completed."""
@@ -387,20 +398,129 @@ class MockProducer:
         on_delivery: Callback | None = None,
     ) -> MockDeliveryFuture:
         """Take one record; see :meth:`kprod.KafkaProducer.send` for arguments and errors."""
+        self._begin(topic, on_delivery)
+        return self._take([self._prepare(topic, value, key, headers, partition, timestamp_ms)], on_delivery)[
+            0
+        ]
+
+    def send_many(
+        self,
+        topic: str,
+        values: Iterable[Any],
+        keys: Iterable[Any] | None = None,
+        headers: BulkHeaders | None = None,
+        timestamps: Integers | None = None,
+        partitions: Integers | None = None,
+        on_delivery: Callback | None = None,
+    ) -> MockBulkDeliveryFuture:
+        """Take many records; see :meth:`kprod.KafkaProducer.send_many` for arguments and errors."""
+        self._begin(topic, on_delivery)
+        given = as_sequence("values", values)
+        key_list = None if keys is None else as_sequence("keys", keys)
+        return self._take_many(topic, given, key_list, headers, timestamps, partitions, on_delivery)
+
+    def send_columns(
+        self,
+        topic: str,
+        values: Column,
+        keys: Column | None = None,
+        headers: BulkHeaders | None = None,
+        timestamps: Integers | None = None,
+        partitions: Integers | None = None,
+        on_delivery: Callback | None = None,
+    ) -> MockBulkDeliveryFuture:
+        """Take many records; see :meth:`kprod.KafkaProducer.send_columns` for arguments and errors."""
+        self._begin(topic, on_delivery)
+        given = read_column("values", values)
+        key_list = None if keys is None else read_column("keys", keys)
+        return self._take_many(
+            topic, given, key_list, headers, timestamps, partitions, on_delivery, serialize=False
+        )
+
+    def send_table(
+        self,
+        topic: str,
+        table: ArrowArray,
+        values: str,
+        keys: str | None = None,
+        headers: BulkHeaders | None = None,
+        timestamps: str | Integers | None = None,
+        partitions: str | Integers | None = None,
+        on_delivery: Callback | None = None,
+    ) -> MockBulkDeliveryFuture:
+        """Take the rows of a table; see :meth:`kprod.KafkaProducer.send_table` for arguments and errors."""
+        self._begin(topic, on_delivery)
+        source = ArrowTable(table)
+        given = source.column("values", values).to_list()
+        count = len(given)
+        key_list = None if keys is None else source.column("keys", keys).to_list()
+        times: Any = timestamps
+        if isinstance(timestamps, str):
+            times = source.integers("timestamps", timestamps, count).to_list(count)
+        places: Any = partitions
+        if isinstance(partitions, str):
+            places = source.integers("partitions", partitions, count).to_list(count)
+        return self._take_many(topic, given, key_list, headers, times, places, on_delivery, serialize=False)
+
+    def _take_many(
+        self,
+        topic: str,
+        values: Sequence[Any],
+        keys: Sequence[Any] | None,
+        headers: BulkHeaders | None,
+        timestamps: Integers | None,
+        partitions: Integers | None,
+        on_delivery: Callback | None,
+        serialize: bool = True,
+    ) -> MockBulkDeliveryFuture:
+        count = len(values)
+        if keys is None:
+            keys = [None] * count
+        check_length("keys", len(keys), count)
+        given, by_record = split_headers(headers, count)
+        each: Any = given if by_record else [given] * count
+        times = read_integers("timestamps", timestamps, count)
+        places = read_integers("partitions", partitions, count)
+        records = [
+            self._prepare(topic, value, key, head, place, when, ahead=i, serialize=serialize)
+            for i, (value, key, head, place, when) in enumerate(
+                zip(values, keys, each, places, times, strict=True)
+            )
+        ]
+        return MockBulkDeliveryFuture(self._take(records, on_delivery))
+
+    def _begin(self, topic: str, on_delivery: Callback | None) -> None:
+        """Refuse what ``send()`` refuses whatever the record is."""
         if self._closed:
             raise errors.ProducerClosedError("the KafkaProducer is closed")
         self._transactions.check_send()
         if self.send_error is not None:
             raise self.send_error
         check_topic_name(topic)
-        count = self._count(topic)
+        self._count(topic)
         if on_delivery is not None and not callable(on_delivery):
             raise TypeError(
                 f"on_delivery must be callable as f(error, metadata), got {type(on_delivery).__name__}"
             )
+
+    def _prepare(
+        self,
+        topic: str,
+        value: Any,
+        key: Any,
+        headers: Headers | None,
+        partition: int | None,
+        timestamp_ms: int | None,
+        ahead: int = 0,
+        serialize: bool = True,
+    ) -> MockProducerRecord:
+        """Serialize and check a record. ``ahead`` of it so many others of the same call are taken."""
+        count = self._count(topic)
         pairs, headers_size = _header_pairs(headers)
-        key_data = self._serialize_key(topic, headers, key) if self._serialize_key else key
-        value_data = self._serialize_value(topic, headers, value) if self._serialize_value else value
+        key_data = self._serialize_key(topic, headers, key) if serialize and self._serialize_key else key
+        value_data = value
+        if serialize and self._serialize_value:
+            value_data = self._serialize_value(topic, headers, value)
         serialized_key, serialized_value = _to_bytes(key_data, "key"), _to_bytes(value_data, "value")
         if timestamp_ms is None:
             timestamp_ms = time.time_ns() // 1_000_000
@@ -422,19 +542,28 @@ class MockProducer:
             )
         chosen = partition
         if chosen is None:
-            chosen = self._choose(topic, key, value, serialized_key, serialized_value, count)
+            chosen = self._choose(topic, key, value, serialized_key, serialized_value, count, ahead)
         _check_partition(topic, chosen, count)
-        record = MockProducerRecord(
+        return MockProducerRecord(
             topic, value, key, pairs, chosen, timestamp_ms, serialized_key, serialized_value
         )
-        future = MockDeliveryFuture(TopicPartition(topic, chosen))
-        with self._lock:
-            self._history.append(record)
-            self._visible.append(not self._transactional)
-            self._pending.append(_Pending(record, future, on_delivery or self._on_delivery, time.monotonic()))
-        if self.auto_complete:
-            self.complete_next()
-        return future
+
+    def _take(
+        self, records: list[MockProducerRecord], on_delivery: Callback | None
+    ) -> list[MockDeliveryFuture]:
+        futures = []
+        for record in records:
+            future = MockDeliveryFuture(TopicPartition(record.topic, record.partition))
+            futures.append(future)
+            with self._lock:
+                self._history.append(record)
+                self._visible.append(not self._transactional)
+                self._pending.append(
+                    _Pending(record, future, on_delivery or self._on_delivery, time.monotonic())
+                )
+            if self.auto_complete:
+                self.complete_next()
+        return futures
 
     def send_nowait(
         self,
@@ -467,11 +596,12 @@ class MockProducer:
         serialized_key: bytes | None,
         serialized_value: bytes | None,
         count: int,
+        ahead: int,
     ) -> int:
         native = self._partitioner.native
         if native == "round_robin":
             with self._lock:
-                return sum(record.topic == topic for record in self._history) % count
+                return (ahead + sum(record.topic == topic for record in self._history)) % count
         if native == "default":
             return 0 if serialized_key is None else partition_for_key(serialized_key, count)
         cluster = _Cluster(topic, count)
