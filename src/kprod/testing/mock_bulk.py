@@ -241,6 +241,5 @@ class MockBulkDeliveryFuture:
     def __repr__(self) -> str:
         acked, failed = self.acked_count, self.failed_count
         pending = len(self) - acked - failed
-        return (
-            f"<MockBulkDeliveryFuture {len(self)} records: {acked} done, {failed} failed, {pending} pending>"
-        )
+        counts = f"{acked} done, {failed} failed, {pending} pending"
+        return f"<MockBulkDeliveryFuture {len(self)} records: {counts}>"
