@@ -1,0 +1,42 @@
+"""What `import kprod` brings along: nothing that a producer may do without, so that programs start fast."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from kprod import protocol
+
+NOT_NEEDED_AT_FIRST = [
+    "asyncio",
+    "difflib",
+    "kprod.aio",
+    "kprod.engine.tls_setup",
+    "kprod.engine.transactions",
+    "kprod.protocol.registry",
+    "kprod.security.tls",
+    "kprod.testing",
+    "kprod.transactions.manager",
+    "ssl",
+    "tempfile",
+    "uuid",
+]
+
+
+def test_import_leaves_out_what_few_need() -> None:
+    program = "import kprod, sys, json; print(json.dumps(sorted(sys.modules)))"
+    said = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert not set(NOT_NEEDED_AT_FIRST) & set(json.loads(said.stdout))
+
+
+@pytest.mark.parametrize("name", protocol.__all__)
+def test_every_name_of_the_protocol_is_there(name: str) -> None:
+    assert getattr(protocol, name) is not None
+
+
+def test_a_name_that_the_protocol_has_not() -> None:
+    with pytest.raises(AttributeError, match="has no attribute 'NO_SUCH_API'"):
+        _ = protocol.NO_SUCH_API
