@@ -316,8 +316,8 @@ cdef void queue_compression(kp_accumulator* a, kp_batch* b) noexcept nogil:
     else:
         a.compress_tail.compress_next = b
     a.compress_tail = b
-    kp_cond_signal(&a.compress_cond)
     kp_mutex_unlock(&a.compress_lock)
+    kp_cond_signal(&a.compress_cond)
 
 
 # ------------------------------------------------------------------------------------------------ batches
@@ -408,8 +408,8 @@ cdef void queue_delivery(kp_accumulator* a, kp_batch* b) noexcept nogil:
         a.done_tail.next = b
     a.done_tail = b
     a.enqueued += 1
-    kp_cond_signal(&a.done_cond)
     kp_mutex_unlock(&a.done_lock)
+    kp_cond_signal(&a.done_cond)
 
 
 cdef void decide_batch(kp_accumulator* a, kp_batch* b, int32_t outcome) noexcept nogil:

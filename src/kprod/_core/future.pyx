@@ -93,9 +93,11 @@ cdef void publish_outcome(kp_batch* b, int32_t outcome) noexcept nogil:
     # outcome or we see the waiter.
     if kp_load32(&b.waiters) > 0:
         i = stripe_of(b)
+        # With the lock once in hand, who saw no outcome is waiting by now. Woken after it is free, threads do not
+        # run into it and go to sleep again.
         kp_mutex_lock(&stripe_lock[i])
-        kp_cond_broadcast(&stripe_cond[i])
         kp_mutex_unlock(&stripe_lock[i])
+        kp_cond_broadcast(&stripe_cond[i])
 
 
 @cython.final
