@@ -8,7 +8,7 @@ cdef extern from "kp_tls.h" nogil:
         void* ssl
         int broken
         char* error
-    int kp_tls_find(const char* path)
+    int kp_tls_find(const char* path, const char* version)
     int kp_tls_init(kp_tls* t, void* connection, intptr_t fd)
     void kp_tls_free(kp_tls* t)
     int kp_tls_unsent(const kp_tls* t)

@@ -57,7 +57,8 @@ def _look():
     if path is None:
         return "the ssl module is part of the interpreter, with an OpenSSL that others cannot call"
     encoded = path.encode(sys.getfilesystemencoding(), "surrogateescape")
-    if not kp_tls_find(encoded):
+    version = ssl.OPENSSL_VERSION.encode()
+    if not kp_tls_find(encoded, version):
         return f"the OpenSSL of {path} cannot be called from outside ({ssl.OPENSSL_VERSION})"
     return ""
 

@@ -64,6 +64,7 @@ typedef struct {
     unsigned long (*ERR_peek_error)(void);
     const char *(*ERR_reason_error_string)(unsigned long error);
     void (*ERR_clear_error)(void);
+    const char *(*OpenSSL_version)(int type);
     void *out_method;              /* BIO_METHOD of our BIO */
 } kp_tls_api;
 
@@ -125,7 +126,8 @@ static inline void *kp_tls_symbol(kp_library library, const char *name) {
 #endif
 }
 
-static inline int kp_tls_bind(kp_library ssl, kp_library crypto) {
+/* 0: something is missing, or it is another OpenSSL than the one that calls itself `version`. */
+static inline int kp_tls_bind(kp_library ssl, kp_library crypto, const char *version) {
     kp_tls_api *api = &kp_tls_the_api;
     int missing = 0;
     void *symbol;
@@ -154,8 +156,9 @@ static inline int kp_tls_bind(kp_library ssl, kp_library crypto) {
     KP_TLS_FIND(crypto, ERR_peek_error);
     KP_TLS_FIND(crypto, ERR_reason_error_string);
     KP_TLS_FIND(crypto, ERR_clear_error);
+    KP_TLS_FIND(crypto, OpenSSL_version);
 #undef KP_TLS_FIND
-    if (missing) return 0;
+    if (missing || strcmp(api->OpenSSL_version(0), version) != 0) return 0;
     if (api->out_method == NULL) {
         api->out_method = api->BIO_meth_new(KP_BIO_TYPE_SOURCE_SINK, "kprod");
         if (api->out_method == NULL) return 0;
@@ -165,8 +168,9 @@ static inline int kp_tls_bind(kp_library ssl, kp_library crypto) {
     return 1;
 }
 
-/* Find the functions in the library that the module `path` (of _ssl) was linked to. 0: they are not to be had. */
-static inline int kp_tls_find(const char *path) {
+/* Find the functions in the library that the module `path` (of _ssl) was linked to, and that calls itself `version`.
+ * 0: they are not to be had. */
+static inline int kp_tls_find(const char *path, const char *version) {
 #ifdef _WIN32
     static const char *const names[][2] = {
         {"libssl-3.dll", "libcrypto-3.dll"},         {"libssl-3-x64.dll", "libcrypto-3-x64.dll"},
@@ -178,14 +182,14 @@ static inline int kp_tls_find(const char *path) {
     for (i = 0; i < sizeof names / sizeof *names; i++) {
         HMODULE ssl = GetModuleHandleA(names[i][0]);
         HMODULE crypto = GetModuleHandleA(names[i][1]);
-        if (ssl != NULL && crypto != NULL && kp_tls_bind(ssl, crypto)) return 1;
+        if (ssl != NULL && crypto != NULL && kp_tls_bind(ssl, crypto, version)) return 1;
     }
     return 0;
 #else
     /* A handle finds symbols in the library and in what it depends on, and nowhere else: not in another OpenSSL that
      * something else in this process has brought along. It is never closed. */
     kp_library library = dlopen(path, RTLD_NOW | RTLD_NOLOAD);
-    return library != NULL && kp_tls_bind(library, library);
+    return library != NULL && kp_tls_bind(library, library, version);
 #endif
 }
 
