@@ -1,7 +1,8 @@
 """Stand-ins for the producers of other clients: change the import, keep the code.
 
 ``kprod.compat.aiokafka`` has ``AIOKafkaProducer``, ``kprod.compat.confluent_kafka`` has ``Producer``,
-``SerializingProducer`` and ``AIOProducer``. Where the other client is installed, exceptions are
-subclasses of its own, so ``except`` clauses go on working; it need not be installed.
-docs/compatibility.md lists which of the other clients' own tests pass, and why the rest cannot.
+``SerializingProducer`` and ``AIOProducer``, ``kprod.compat.kafka`` has kafka-python's ``KafkaProducer``.
+Where the other client is installed, exceptions are subclasses of its own, so ``except`` clauses go on
+working; it need not be installed. docs/compatibility.md lists which of their own tests pass, and why the
+rest cannot.
 """
