@@ -8,11 +8,14 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import resource
 import sys
 import threading
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from time import perf_counter, thread_time
 from typing import Any
 
@@ -181,9 +184,18 @@ def measure(name: str, bootstrap: str, topic: str, workload: Workload) -> Measur
         seconds=end - start,
         cpu_seconds=after[0] - before[0],
         system_seconds=after[1] - before[1],
-        peak_rss=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * RSS_UNIT,
+        peak_rss=_peak_rss(),
         **_latency(sorted(client.latencies)),
     )
+
+
+def _peak_rss() -> int:
+    # Linux counts what the parent had when it started this process into ru_maxrss, but not into VmHWM.
+    with suppress(OSError):
+        found = re.search(r"^VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text(), re.MULTILINE)
+        if found is not None:
+            return int(found[1]) * 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * RSS_UNIT
 
 
 def _latency(ordered: list[float]) -> dict[str, Any]:
