@@ -41,6 +41,12 @@ def _plain(producer: KafkaProducer, count: Callable[..., Any]) -> None:
         send(TOPIC, value)
 
 
+def _nowait(producer: KafkaProducer, count: Callable[..., Any]) -> None:
+    send = producer.send_nowait
+    for value, _ in PAIRS:
+        send(TOPIC, value)
+
+
 def _keyed(producer: KafkaProducer, count: Callable[..., Any]) -> None:
     send = producer.send
     for value, key in PAIRS:
@@ -73,7 +79,7 @@ def _futures_kept(producer: KafkaProducer, count: Callable[..., Any]) -> None:
 
 @pytest.mark.parametrize(
     "loop",
-    [_plain, _keyed, _headers, _on_delivery, _add_callback, _futures_kept],
+    [_plain, _nowait, _keyed, _headers, _on_delivery, _add_callback, _futures_kept],
     ids=lambda loop: loop.__name__.strip("_"),
 )
 def test_send(
