@@ -3,8 +3,11 @@
 #   make demo    build kprod, send a data set to an embedded cluster, read it back, report
 #   make test    all tests, real Apache Kafka included (fetched once into .kafka/)
 #
-#   make build   sdist and wheel into dist/        make bench   benchmarks
-#   make lint    ruff and mypy                     make clean   remove everything that was made
+#   make build      sdist and wheel into dist/     make bench   benchmarks
+#   make lint       ruff and mypy                  make clean   remove everything that was made
+#   make sanitize   unit and mock tests with AddressSanitizer and UndefinedBehaviorSanitizer
+#   make fuzz       ten million executions of every parser under the same; ARGS="--executions 1000 produce"
+#   make leaks      a million records, with connects and errors: LeakSanitizer's verdict, and does memory grow
 #
 # PYTHON=python3.13 chooses the interpreter; ARGS="-k murmur2 -x" goes to pytest, `kprod demo` or bench.suite.
 
@@ -22,7 +25,7 @@ NATIVE := setup.py $(wildcard $(CORE)/*.pyx $(CORE)/*.pxd $(CORE)/*.pxi $(CORE)/
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test build bench lint clean kafka develop
+.PHONY: help demo test build bench lint clean kafka develop sanitize fuzz leaks constraints
 
 help:
 	@sed -n '/^#/!q;s/^# \{0,1\}//p' Makefile
@@ -57,6 +60,40 @@ kafka: $(STAMPS)/test
 	    $(BIN)/python -m tests.kafka.distribution; \
 	elif [ "$$KPROD_REQUIRE_KAFKA" = 1 ]; then exit 1; \
 	else echo "=> the tests against real Kafka will be skipped"; fi
+
+# The sanitized build is apart from the usual one. The interpreter is not sanitized: the runtime is loaded before it, and
+# Python's own allocator is switched off, so that every object is seen. Only `leaks` looks for leaks.
+SANITIZED := build/sanitize
+RUNTIMES = $(shell $(CC) -print-file-name=libasan.so) $(shell $(CC) -print-file-name=libubsan.so)
+UNDER_SANITIZERS = KPROD_SANITIZE=1 PYTHONPATH=$(SANITIZED)/lib PYTHONMALLOC=malloc LD_PRELOAD="$(RUNTIMES)" \
+    UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1 \
+    LSAN_OPTIONS=suppressions=tests/fuzz/leaks.supp:print_suppressions=0
+
+$(SANITIZED)/built: $(STAMPS)/tools $(NATIVE) $(wildcard src/kprod/*.py src/kprod/*/*.py src/kprod/*/*/*.py)
+	KPROD_SANITIZE=1 $(BIN)/python setup.py --quiet build --build-temp $(SANITIZED)/temp --build-lib $(SANITIZED)/lib
+	@touch $@
+
+# Left out: what builds packages, and what sets child processes a time limit that they cannot keep here.
+sanitize: $(SANITIZED)/built $(STAMPS)/kprod $(STAMPS)/test
+	$(UNDER_SANITIZERS) ASAN_OPTIONS=detect_leaks=0:abort_on_error=1 $(BIN)/python -m pytest @tests/fuzz/sanitize.args $(ARGS)
+
+fuzz: $(SANITIZED)/built $(STAMPS)/kprod $(STAMPS)/test
+	$(UNDER_SANITIZERS) ASAN_OPTIONS=detect_leaks=0:abort_on_error=1 $(BIN)/python -m tests.fuzz.run $(ARGS)
+
+leaks: $(SANITIZED)/built $(STAMPS)/kprod $(STAMPS)/test
+	$(UNDER_SANITIZERS) ASAN_OPTIONS=detect_leaks=1:fast_unwind_on_malloc=0 $(BIN)/python -m tests.fuzz.leaks $(ARGS)
+	$(BIN)/python -m tests.fuzz.leaks $(ARGS)
+
+# Pins the tools that make a release, by hash.
+constraints: $(STAMPS)/tools
+	$(PIP) install uv
+	for name in build:3.10 release:3.11; do \
+	    file=tools/constraints/$${name%%:*}; \
+	    $(BIN)/uv pip compile --quiet --upgrade --universal --python-version $${name##*:} --generate-hashes --no-header \
+	        --no-annotate --no-emit-index-url $$file.in --output-file $$file.pinned && \
+	    { echo "# Written by \`make constraints\` from $${file##*/}.in."; cat $$file.pinned; } > $$file.txt; \
+	    rm -f $$file.pinned; \
+	done
 
 clean:
 	rm -rf $(VENV) .kafka build dist src/*.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks

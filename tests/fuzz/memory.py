@@ -33,6 +33,11 @@ class PeakMemory:
             self.added = _read("VmHWM") - self._before
 
 
+def resident() -> int:
+    """Bytes of this process that are in memory now; 0 where there is no /proc."""
+    return _read("VmRSS") if _STATUS.exists() else 0
+
+
 def _read(name: str) -> int:
     for line in _STATUS.read_text(encoding="ascii").splitlines():
         if line.startswith(f"{name}:"):

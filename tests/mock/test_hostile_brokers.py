@@ -209,6 +209,34 @@ def test_a_byte_at_a_time_is_as_good_as_any_answer(stage: str) -> None:
                        bootstrap_timeout_ms=20_000) == ""  # fmt: skip
 
 
+def mutated(seed: int) -> Answer:
+    """The honest answer with some bytes changed, its length and correlation id being right."""
+    source = random.Random(seed)
+
+    def answer(question: Question) -> bytes:
+        body = bytearray(question.honest()[8:])
+        for _ in range(source.randint(1, 4)):
+            at = source.randrange(len(body))
+            change = source.randrange(4)
+            if change == 0:
+                body[at] = source.choice((0, 1, 0x7F, 0x80, 0xFF, source.randrange(256)))
+            elif change == 1:
+                body[at : at + 4] = source.choice((b"\xff" * 4, b"\x7f\xff\xff\xff", b"\x80\0\0\0"))
+            elif change == 2:
+                body[at:at] = source.randbytes(source.randint(1, 8))
+            elif len(body) > 8:
+                del body[at : at + source.randint(1, 4)]
+        return frame(question, bytes(body))
+
+    return answer
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_valid_answers_with_some_bytes_changed(stage: str) -> None:
+    """Some are good enough; the others end with an error. Nothing else happens."""
+    run_all({f"seed {seed}": Attack(mutated(seed), "") for seed in range(24)}, stage, STAGES[stage])
+
+
 def test_every_answer_twice() -> None:
     """The second is an answer to nothing; the record is acknowledged by the first."""
     with HostileBroker({"Produce": lambda q: q.honest() * 2}) as broker:

@@ -17,6 +17,13 @@ from typing import Any
 MAX_ARRAY_ELEMENTS = 1_000_000
 """Longest array accepted; the Java client of Kafka 4.4 has the same limit."""
 
+MAX_ROWS = 250_000
+"""Most elements accepted of all arrays of structs in a message together.
+
+An element takes some hundred bytes of memory for ten bytes in a frame. A producer asks for its own topics
+only: this is enough for more partitions than Apache Kafka recommends for a whole cluster.
+"""
+
 MAX_TAGGED_FIELDS = 10_000
 """Most tagged fields accepted in one struct; the Java client of Kafka 4.4 has the same limit."""
 
@@ -46,12 +53,13 @@ class Cursor:
     value.
     """
 
-    __slots__ = ("data", "end", "pos")
+    __slots__ = ("_rows_left", "data", "end", "pos")
 
     def __init__(self, data: bytes | bytearray | memoryview, pos: int = 0) -> None:
         self.data = bytes(data)
         self.pos = pos
         self.end = len(self.data)
+        self._rows_left = MAX_ROWS
 
     @property
     def remaining(self) -> int:
@@ -177,6 +185,12 @@ class Cursor:
     def compact_array_length(self, element_size: int) -> int:
         """Read a number of elements written as unsigned varint + 1; -1 is a null array."""
         return self._checked_length(self.unsigned_varint() - 1, element_size)
+
+    def take_rows(self, count: int) -> None:
+        """Note that an array of `count` structs is about to be read; raises when these are too many."""
+        self._rows_left -= count
+        if self._rows_left < 0:
+            raise ProtocolError(f"more than {MAX_ROWS} elements of arrays in one message")
 
     def _checked_length(self, count: int, element_size: int) -> int:
         # A count that the rest of the frame cannot hold is refused before anything is allocated for it.

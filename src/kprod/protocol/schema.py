@@ -319,6 +319,7 @@ def _value(kind: FieldType, nullable: bool, version: int, flexible: bool) -> _Co
 
 def _array(kind: Array, nullable: bool, version: int, flexible: bool) -> _Compiled:
     encode_item, decode_item, item_size = _value(kind.of, False, version, flexible)
+    structs = isinstance(kind.of, Struct)
 
     def encode(out: bytearray, value: Any) -> None:
         if value is None:
@@ -346,6 +347,8 @@ def _array(kind: Array, nullable: bool, version: int, flexible: bool) -> _Compil
             if not nullable:
                 raise ProtocolError(f"null array before byte {cursor.pos}, but this one must not be null")
             return None
+        if structs:
+            cursor.take_rows(count)
         return [decode_item(cursor) for _ in range(count)]
 
     return _Compiled(encode, decode, 1 if flexible else 4)
