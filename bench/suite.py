@@ -30,7 +30,7 @@ _CONFLUENT = ("confluent", "confluent-batch", "confluent-o3", "confluent-o3-batc
 _OTHERS = ("kafka-python", "aiokafka", "java", "java-perf")
 _ALL = (*_KPROD, *_CONFLUENT, *_OTHERS)
 # By record size: those that a picture has room for.
-_BY_SIZE = ("kprod", "kprod-many", "confluent", "confluent-o3", "aiokafka", "java")
+_BY_SIZE = ("kprod", "kprod-many", "kprod-columns", "confluent", "confluent-o3", "aiokafka", "java")
 # On a real broker: each way once, the broker has the second core.
 _ON_KAFKA = ("kprod", "kprod-many", "confluent", "confluent-o3", "confluent-batch", "java")
 
