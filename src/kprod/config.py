@@ -247,6 +247,31 @@ def _is_ssl_context(value: object) -> bool:
 
 _PATH = OptionalOf(NonEmptyText())
 _SECRET = OptionalOf(Text())
+_TEXT_OR_CALLABLE = Instance[Any](
+    lambda value: value is None or callable(value) or (isinstance(value, str) and value != ""),
+    "a non-empty str, a callable that returns one, or None",
+)
+
+
+class _Extensions(MappingOf[str]):
+    """SASL extensions: a mapping, or ``'name=value,name=value'`` as librdkafka has it."""
+
+    def parse(self, value: object, text: bool) -> Mapping[str, str]:
+        if isinstance(value, str):
+            pairs = [pair.partition("=") for pair in value.split(",") if pair.strip()]
+            value = {name.strip(): inner for name, _, inner in pairs}
+        return super().parse(value, text)
+
+
+def _extension(name: str, value: object, text: bool) -> str:
+    if not re.fullmatch(r"[A-Za-z]+", name) or name == "auth":
+        raise Rejected(f"the name {name!r} is not made of letters, or is 'auth'")
+    if not isinstance(value, str) or not value or not value.isprintable():
+        raise Rejected(f"the value of {name!r} is not printable text")
+    return value
+
+
+_EXTENSIONS = _Extensions(_extension, "a mapping of str to str, or a str like 'name=value,name=value'")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -790,22 +815,36 @@ class ProducerConfig:
     sasl_mechanism: str | None = _option(
         OptionalOf(Choice("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER", "GSSAPI", "AWS_MSK_IAM")),
         None,
-        "How to authenticate with SASL.",
+        """How to authenticate with SASL. Needed with SASL_PLAINTEXT and SASL_SSL, unless sasl_jaas_config
+        tells it. AWS_MSK_IAM is OAUTHBEARER with tokens that AWS's package signs.""",
         group=SECURITY,
+        importance="high",
+        aliases=("sasl_mechanisms",),
     )
-    sasl_plain_username: str | None = _option(_SECRET, None, "User name for PLAIN and SCRAM.", group=SECURITY)
-    sasl_plain_password: str | None = _option(
-        _SECRET, None, "Password for PLAIN and SCRAM.", group=SECURITY, secret=True
+    sasl_plain_username: Any = _option(
+        _TEXT_OR_CALLABLE,
+        None,
+        "User name for PLAIN and SCRAM, or a callable that returns it, asked at each authentication.",
+        group=SECURITY,
+        importance="high",
+        aliases=("sasl_username",),
+    )
+    sasl_plain_password: Any = _option(
+        _TEXT_OR_CALLABLE,
+        None,
+        "Password for PLAIN and SCRAM, or a callable that returns it, asked at each authentication.",
+        group=SECURITY,
+        importance="high",
+        aliases=("sasl_password",),
+        secret=True,
     )
     sasl_jaas_config: str | None = _option(
-        _SECRET, None, "User name and password in Java's form.", group=SECURITY, secret=True
-    )
-    sasl_kerberos_name: str | None = _option(_SECRET, None, "Kerberos name of the broker.", group=SECURITY)
-    sasl_kerberos_service_name: str = _option(
-        Text(none="kafka"), "kafka", "Kerberos service of the broker.", group=SECURITY
-    )
-    sasl_kerberos_domain_name: str | None = _option(
-        _SECRET, None, "Kerberos host name of the broker.", group=SECURITY
+        _SECRET,
+        None,
+        """Credentials in Java's form, with the PlainLoginModule, ScramLoginModule, OAuthBearerLoginModule,
+        IAMLoginModule or Krb5LoginModule; options of kprod may not contradict it.""",
+        group=SECURITY,
+        secret=True,
     )
     sasl_oauth_token_provider: Any = _option(
         Instance(
@@ -813,9 +852,150 @@ class ProducerConfig:
             "a callable or an object with a token() method, or None",
         ),
         None,
-        "Gives the token for OAUTHBEARER.",
+        """Gives the token for OAUTHBEARER: a callable that returns it, or an object with a token() and
+        perhaps an extensions() method, as for kafka-python. Asked at each authentication, in a thread of its
+        own; keeping a token while it is valid is up to it.""",
         group=SECURITY,
         secret=True,
+    )
+    sasl_oauthbearer_token_endpoint_url: str | None = _option(
+        _PATH,
+        None,
+        """Where to get tokens for OAUTHBEARER: an OpenID provider's token endpoint, asked for client
+        credentials, or, with sasl_oauthbearer_assertion_*, with a JWT. Needs pip install 'kprod[oauth]'.""",
+        group=SECURITY,
+    )
+    sasl_oauthbearer_client_credentials_client_id: str | None = _option(
+        _PATH,
+        None,
+        "Who this client is, for the token endpoint.",
+        group=SECURITY,
+        aliases=("sasl_oauthbearer_client_id",),
+    )
+    sasl_oauthbearer_client_credentials_client_secret: str | None = _option(
+        _SECRET,
+        None,
+        "The client's secret for the token endpoint.",
+        group=SECURITY,
+        aliases=("sasl_oauthbearer_client_secret",),
+        secret=True,
+    )
+    sasl_oauthbearer_scope: str | None = _option(
+        _PATH, None, "What to ask a token for.", group=SECURITY, importance="low"
+    )
+    sasl_oauthbearer_header_urlencode: bool = _option(
+        Flag(),
+        False,
+        "Encode id and secret for the token endpoint as RFC 6749 demands; not all endpoints decode them.",
+        group=SECURITY,
+        importance="low",
+    )
+    sasl_oauthbearer_extensions: Mapping[str, str] = _option(
+        _EXTENSIONS,
+        {},
+        """SASL extensions to send with each token (KIP-342), such as logicalCluster of Confluent Cloud, as a
+        mapping or as 'name=value,name=value'.""",
+        group=SECURITY,
+        importance="low",
+    )
+    sasl_oauthbearer_unsecured_subject: str | None = _option(
+        _PATH,
+        None,
+        """Authenticate with unsigned tokens that name this subject, which only brokers set up for tests
+        accept (Java: unsecuredLoginStringClaim_sub).""",
+        group=SECURITY,
+        importance="low",
+    )
+    sasl_oauthbearer_assertion_file: str | None = _option(
+        _PATH,
+        None,
+        "File with a ready assertion for the token endpoint, read for each token.",
+        group=SECURITY,
+    )
+    sasl_oauthbearer_assertion_private_key_file: str | None = _option(
+        _PATH, None, "PEM file with the key to sign assertions with.", group=SECURITY
+    )
+    sasl_oauthbearer_assertion_private_key_passphrase: str | None = _option(
+        _SECRET, None, "Its password.", group=SECURITY, secret=True
+    )
+    sasl_oauthbearer_assertion_algorithm: str = _option(
+        Choice("RS256", "ES256"), "RS256", "How assertions are signed.", group=SECURITY, importance="low"
+    )
+    sasl_oauthbearer_assertion_claim_aud: str | None = _option(
+        _PATH, None, "Audience of assertions.", group=SECURITY, importance="low"
+    )
+    sasl_oauthbearer_assertion_claim_iss: str | None = _option(
+        _PATH, None, "Issuer of assertions.", group=SECURITY, importance="low"
+    )
+    sasl_oauthbearer_assertion_claim_sub: str | None = _option(
+        _PATH, None, "Subject of assertions.", group=SECURITY, importance="low"
+    )
+    sasl_oauthbearer_assertion_claim_exp_seconds: int = _option(
+        Integer(0, 86400), 300, "Seconds that an assertion is valid for.", group=SECURITY, importance="low"
+    )
+    sasl_oauthbearer_assertion_claim_nbf_seconds: int = _option(
+        Integer(0, 3600),
+        60,
+        "Seconds before now that an assertion is valid from, for clocks that differ.",
+        group=SECURITY,
+        importance="low",
+    )
+    sasl_oauthbearer_assertion_claim_jti_include: bool = _option(
+        Flag(), False, "Give every assertion an id of its own.", group=SECURITY, importance="low"
+    )
+    sasl_login_connect_timeout_ms: float | None = _option(
+        OptionalOf(Milliseconds(1)),
+        None,
+        "How long a connection to the token endpoint may take; None: 10 s.",
+        group=SECURITY,
+        importance="low",
+    )
+    sasl_login_read_timeout_ms: float | None = _option(
+        OptionalOf(Milliseconds(1)),
+        None,
+        "How long an answer of the token endpoint may take; None: 10 s.",
+        group=SECURITY,
+        importance="low",
+    )
+    sasl_login_retry_backoff_ms: float = _option(
+        Milliseconds(),
+        100,
+        "Pause before the token endpoint is asked again; it is asked three times.",
+        group=SECURITY,
+        importance="low",
+    )
+    sasl_login_retry_backoff_max_ms: float = _option(
+        Milliseconds(), 10000, "The longest such pause.", group=SECURITY, importance="low"
+    )
+    sasl_aws_region: str | None = _option(
+        _PATH,
+        None,
+        "AWS region of the brokers for AWS_MSK_IAM; None: as in their host names, or AWS_REGION.",
+        group=SECURITY,
+        importance="low",
+    )
+    sasl_aws_profile: str | None = _option(
+        _PATH, None, "Profile of the AWS configuration to use.", group=SECURITY, importance="low"
+    )
+    sasl_aws_role_arn: str | None = _option(
+        _PATH, None, "AWS role to assume.", group=SECURITY, importance="low"
+    )
+    sasl_kerberos_name: Any = _option(
+        Instance(lambda value: value is None or bool(value), "a str, a gssapi.Name, or None"),
+        None,
+        "Kerberos principal of the broker, instead of the service and the host name.",
+        group=SECURITY,
+        importance="low",
+    )
+    sasl_kerberos_service_name: str = _option(
+        Text(none="kafka"), "kafka", "Kerberos service of the brokers.", group=SECURITY, importance="low"
+    )
+    sasl_kerberos_domain_name: str | None = _option(
+        _PATH,
+        None,
+        "Host name in the broker's Kerberos principal; None: the one connected to.",
+        group=SECURITY,
+        importance="low",
     )
 
     explicit: frozenset[str] = frozenset()
@@ -926,7 +1106,6 @@ class NoEffect:
 _OWN_LOOP = "kprod has a network loop of its own"
 _JVM = "it concerns the Java virtual machine"
 _BROKER_SIDE = "it concerns brokers, not producers"
-_SASL_LATER = "SASL is not available in this version"
 _EMPTY: tuple[object, ...] = (None, "", (), [])
 
 NO_EFFECT: Mapping[str, NoEffect] = MappingProxyType(
@@ -975,37 +1154,22 @@ NO_EFFECT: Mapping[str, NoEffect] = MappingProxyType(
         "sasl_kerberos_ticket_renew_window_factor": NoEffect(_JVM),
         **dict.fromkeys(
             (
-                "sasl_login_connect_timeout_ms",
-                "sasl_login_read_timeout_ms",
                 "sasl_login_refresh_buffer_seconds",
                 "sasl_login_refresh_min_period_seconds",
                 "sasl_login_refresh_window_factor",
                 "sasl_login_refresh_window_jitter",
-                "sasl_login_retry_backoff_max_ms",
-                "sasl_login_retry_backoff_ms",
-                "sasl_oauthbearer_assertion_algorithm",
-                "sasl_oauthbearer_assertion_claim_aud",
-                "sasl_oauthbearer_assertion_claim_exp_seconds",
-                "sasl_oauthbearer_assertion_claim_iss",
-                "sasl_oauthbearer_assertion_claim_jti_include",
-                "sasl_oauthbearer_assertion_claim_nbf_seconds",
-                "sasl_oauthbearer_assertion_claim_sub",
-                "sasl_oauthbearer_assertion_file",
-                "sasl_oauthbearer_assertion_private_key_file",
-                "sasl_oauthbearer_assertion_private_key_passphrase",
-                "sasl_oauthbearer_assertion_template_file",
-                "sasl_oauthbearer_client_credentials_client_id",
-                "sasl_oauthbearer_client_credentials_client_secret",
-                "sasl_oauthbearer_header_urlencode",
-                "sasl_oauthbearer_jwt_retriever_class",
-                "sasl_oauthbearer_jwt_validator_class",
-                "sasl_oauthbearer_scope",
-                "sasl_oauthbearer_scope_claim_name",
-                "sasl_oauthbearer_sub_claim_name",
-                "sasl_oauthbearer_token_endpoint_url",
             ),
-            NoEffect(_SASL_LATER),
+            NoEffect(
+                "a token is fetched when a connection needs one and 80 % of the last one's life is over"
+            ),
         ),
+        "sasl_oauthbearer_jwt_retriever_class": NoEffect(_JVM),
+        "sasl_oauthbearer_jwt_validator_class": NoEffect(_JVM),
+        "sasl_oauthbearer_method": NoEffect(
+            "sasl_oauthbearer_token_endpoint_url says that tokens come from there", (None, "oidc", "default")
+        ),
+        "sasl_oauthbearer_scope_claim_name": NoEffect("tokens are sent as they are"),
+        "sasl_oauthbearer_sub_claim_name": NoEffect("tokens are sent as they are"),
         **dict.fromkeys(
             (
                 "sasl_oauthbearer_allow_unverified_audience",
@@ -1029,6 +1193,7 @@ NOT_AVAILABLE: Mapping[str, str] = MappingProxyType(
         "interceptor_classes": "interceptors",
         "interceptors": "interceptors",
         "proxy_url": "support for proxies",
+        "sasl_oauthbearer_assertion_template_file": "templates for assertions: use the options for claims",
         "socks5_proxy": "support for proxies",
     }
 )
@@ -1062,9 +1227,6 @@ FOREIGN_NAMES: Mapping[str, str] = MappingProxyType(
         "enable_ssl_certificate_verification": "ssl_context",
         "ssl_certificate_location": "ssl_certfile",
         "ssl_key_location": "ssl_keyfile",
-        "sasl_mechanisms": "sasl_mechanism",
-        "sasl_username": "sasl_plain_username",
-        "sasl_password": "sasl_plain_password",
     }
 )
 """librdkafka's and aiokafka's names of options that are called otherwise here, for the hint in the error."""
@@ -1369,13 +1531,10 @@ def _check_partitioning(resolved: Mapping[str, Any]) -> None:
 
 def _check_security(resolved: dict[str, Any], explicit: frozenset[str]) -> None:
     protocol = resolved["security_protocol"]
-    if protocol.startswith("SASL"):
-        raise KafkaConfigurationError(
-            f"security_protocol={protocol!r} is not available in this version of kprod: it takes 'PLAINTEXT' "
-            "and 'SSL'."
-        )
     if protocol.endswith("SSL"):
         _resolve_tls(resolved, explicit)
+    if protocol.startswith("SASL"):
+        _resolve_sasl(resolved, explicit)
     unused = sorted(
         name
         for name in explicit
@@ -1475,6 +1634,90 @@ def _resolve_tls_versions(resolved: dict[str, Any]) -> None:
                 "version to offer."
             )
     resolved["ssl_enabled_protocols"] = tuple(offered)
+
+
+def _resolve_sasl(resolved: dict[str, Any], explicit: frozenset[str]) -> None:
+    """Take over what sasl_jaas_config says; see that the mechanism has what it needs."""
+    protocol = resolved["security_protocol"]
+    if resolved["sasl_jaas_config"] is not None:
+        _resolve_jaas(resolved, explicit)
+    mechanism = resolved["sasl_mechanism"]
+    if mechanism is None:
+        accepted = OPTIONS["sasl_mechanism"].kind.accepts
+        raise KafkaConfigurationError(
+            f"security_protocol={protocol!r} needs sasl_mechanism: it takes {accepted}."
+        )
+    if mechanism == "PLAIN" or mechanism.startswith("SCRAM"):
+        for name in ("sasl_plain_username", "sasl_plain_password"):
+            if resolved[name] is None:
+                raise KafkaConfigurationError(f"sasl_mechanism={mechanism!r} needs {name}.")
+    elif mechanism == "OAUTHBEARER":
+        _check_oauth(resolved)
+    if mechanism == "PLAIN" and protocol == "SASL_PLAINTEXT":
+        log.warning("sasl_mechanism='PLAIN' with SASL_PLAINTEXT sends the password for everybody to read.")
+
+
+_TOKEN_SOURCES = (
+    "sasl_oauth_token_provider",
+    "sasl_oauthbearer_token_endpoint_url",
+    "sasl_oauthbearer_unsecured_subject",
+)
+
+
+def _check_oauth(resolved: Mapping[str, Any]) -> None:
+    given = [name for name in _TOKEN_SOURCES if resolved[name] is not None]
+    if not given:
+        raise KafkaConfigurationError(
+            f"sasl_mechanism='OAUTHBEARER' needs a source of tokens: one of {', '.join(_TOKEN_SOURCES)}."
+        )
+    if len(given) > 1:
+        raise KafkaConfigurationError(f"{given[0]} contradicts {given[1]}: keep one source of tokens.")
+    if given[0] != "sasl_oauthbearer_token_endpoint_url":
+        return
+    asserted = [
+        name
+        for name in ("sasl_oauthbearer_assertion_file", "sasl_oauthbearer_assertion_private_key_file")
+        if resolved[name] is not None
+    ]
+    if len(asserted) > 1:
+        raise KafkaConfigurationError(f"{asserted[0]} contradicts {asserted[1]}. Keep one of them.")
+    for name in (
+        "sasl_oauthbearer_client_credentials_client_id",
+        "sasl_oauthbearer_client_credentials_client_secret",
+    ):
+        if not asserted and resolved[name] is None:
+            raise KafkaConfigurationError(f"sasl_oauthbearer_token_endpoint_url needs {name}.")
+
+
+def _resolve_jaas(resolved: dict[str, Any], explicit: frozenset[str]) -> None:
+    from kprod.security import jaas  # here: few need it
+
+    try:
+        entry = jaas.parse(resolved["sasl_jaas_config"])
+    except jaas.JaasError as error:
+        raise KafkaConfigurationError(f"sasl_jaas_config is not accepted: {error}.") from None
+    mechanism = resolved["sasl_mechanism"]
+    if mechanism is None:
+        if len(entry.mechanisms) > 1 and entry.mechanisms[0].startswith("SCRAM"):
+            raise KafkaConfigurationError(
+                "sasl_jaas_config has the ScramLoginModule, so sasl_mechanism must say which SCRAM: "
+                "'SCRAM-SHA-256' or 'SCRAM-SHA-512'."
+            )
+        resolved["sasl_mechanism"] = entry.mechanisms[0]
+    elif mechanism not in entry.mechanisms:
+        raise KafkaConfigurationError(
+            f"sasl_mechanism={mechanism!r} contradicts the login module of sasl_jaas_config, which is for "
+            f"{' and '.join(entry.mechanisms)}."
+        )
+    found: dict[str, Any] = dict(entry.options)
+    if entry.extensions:
+        found["sasl_oauthbearer_extensions"] = entry.extensions
+    if entry.unsecured_subject is not None:
+        found["sasl_oauthbearer_unsecured_subject"] = entry.unsecured_subject
+    for name, value in found.items():
+        if name in explicit and resolved[name] != value:
+            raise KafkaConfigurationError(f"{name} contradicts sasl_jaas_config. Keep one of them.")
+        resolved[name] = value
 
 
 def _check_transactions(resolved: Mapping[str, Any], explicit: frozenset[str]) -> None:

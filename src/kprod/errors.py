@@ -371,7 +371,23 @@ class BrokerResponseError(KafkaError):
 
 
 class AuthorizationError(BrokerResponseError):
-    """The principal lacks a permission (base class)."""
+    """The principal lacks a permission (base class). The text says which ACL gives it."""
+
+    acl: ClassVar[str] = ""
+    """What ``kafka-acls --add`` takes to allow it; ``{}`` stands for the resource."""
+
+    resource: str | None = None
+    """The transactional id or group, where it is about one; topics are in :attr:`topic`."""
+
+    def _message(self) -> str:
+        message = super()._message()
+        if not self.acl or "kafka-acls" in message:
+            return message
+        resource = self.resource or self.topic or "NAME"
+        return (
+            f"{message.rstrip('.')}; who administers the cluster can allow it: kafka-acls --bootstrap-server "
+            f"HOST:PORT --add --allow-principal User:NAME {self.acl.format(resource)}"
+        )
 
 
 class UnknownError(BrokerResponseError, code=-1, name="UNKNOWN_SERVER_ERROR"):
@@ -516,22 +532,26 @@ class TopicAuthorizationFailedError(
     AuthorizationError, code=29, name="TOPIC_AUTHORIZATION_FAILED", abortable=True
 ):
     description = (
-        "Not authorized for this topic: the principal needs the Write (or Describe, Create) permission."
+        "Not authorized for this topic: the principal needs Write, and Create if it does not exist yet."
     )
+    acl = "--operation Write --operation Create --topic {}"
 
 
 class GroupAuthorizationFailedError(
     AuthorizationError, code=30, name="GROUP_AUTHORIZATION_FAILED", abortable=True
 ):
-    description = "Not authorized for this consumer group."
+    description = "Not authorized for this consumer group: the principal needs Read."
+    acl = "--operation Read --group {}"
 
 
 class ClusterAuthorizationFailedError(
     AuthorizationError, code=31, name="CLUSTER_AUTHORIZATION_FAILED", fatal=True
 ):
     description = (
-        "Not authorized at cluster level; an idempotent producer may need the IdempotentWrite permission."
+        "Not authorized at cluster level; an idempotent producer needs Write on any topic, or "
+        "IdempotentWrite."
     )
+    acl = "--operation IdempotentWrite --cluster"
 
 
 class InvalidTimestampError(BrokerResponseError, code=32, name="INVALID_TIMESTAMP"):
@@ -633,7 +653,8 @@ class TransactionCoordinatorFencedError(BrokerResponseError, code=52, name="TRAN
 class TransactionalIdAuthorizationFailedError(
     AuthorizationError, code=53, name="TRANSACTIONAL_ID_AUTHORIZATION_FAILED", fatal=True
 ):
-    description = "Not authorized for this transactional id."
+    description = "Not authorized for this transactional id: the principal needs Write and Describe."
+    acl = "--operation Write --operation Describe --transactional-id {}"
 
 
 class SecurityDisabledError(BrokerResponseError, code=54, name="SECURITY_DISABLED"):
@@ -656,6 +677,12 @@ class SaslAuthenticationFailedError(
     AuthenticationFailedError, BrokerResponseError, code=58, name="SASL_AUTHENTICATION_FAILED"
 ):
     description = "SASL authentication failed: check the mechanism, user name and password."
+
+
+class TokenUnavailableError(SaslAuthenticationFailedError):
+    """There is no token to authenticate with now; there may be one later. Brokers were not asked."""
+
+    retriable = True
 
 
 class UnknownProducerIdError(BrokerResponseError, code=59, name="UNKNOWN_PRODUCER_ID"):

@@ -68,6 +68,7 @@ class Metrics:
         def since_over_brokers(name: str) -> float:
             return over_brokers(name) - float(sum(b[name] for b in brokers_then))
 
+        sasl = counters.get("authentication", {})
         waited = memory.get("wait_us", 0) - before.get("memory", {}).get("wait_us", 0)
         return {
             "record-send-rate": since("records_sent") / span,
@@ -106,6 +107,14 @@ class Metrics:
             "connection-count": sum(b["connected"] for b in brokers),
             "connection-creation-total": loop.get("connections_made", 0),
             "connection-close-total": loop.get("connections_lost", 0),
+            "successful-authentication-total": sasl.get("authentications", 0),
+            "failed-authentication-total": sasl.get("failed_authentications", 0),
+            "successful-reauthentication-total": sasl.get("reauthentications", 0),
+            "failed-reauthentication-total": sasl.get("failed_reauthentications", 0),
+            "reauthentication-latency-avg": _ratio(
+                sasl.get("reauthentication_latency_sum_ms", 0), sasl.get("reauthentications", 0)
+            ),
+            "reauthentication-latency-max": sasl.get("reauthentication_latency_max_ms", 0),
             "select-total": loop.get("polls", 0),
             "buffer-total-bytes": memory.get("total", 0),
             "buffer-available-bytes": memory.get("total", 0) - memory.get("used", 0),

@@ -422,7 +422,7 @@ class Anything(Kind[object]):
         return value
 
 
-class MappingOf(Kind["Mapping[str, T]"]):
+class MappingOf(Kind[Mapping[str, T]]):
     """A mapping from names to what another function makes of the values.
 
     Args:

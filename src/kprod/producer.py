@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -324,6 +324,7 @@ class KafkaProducer(ProducerCore):
 
         Raises:
             CommitFailedError: the group has given the partitions to another member: abort.
+            GroupAuthorizationFailedError: offsets of this group may not be committed: abort.
             TransactionAbortableError, KafkaTimeoutError, IllegalStateError: as commit_transaction().
         """
         self._running().send_offsets(offsets, group_metadata, self._blocking(timeout))
@@ -336,6 +337,7 @@ class KafkaProducer(ProducerCore):
 
         Raises:
             TransactionAbortableError: it cannot be committed: call abort_transaction().
+            TopicAuthorizationFailedError, ...: likewise, because a permission is missing.
             ProducerFencedError: another producer has this ``transactional_id`` now; close this one.
             KafkaTimeoutError: the timeout ran out; call it again to go on waiting.
             IllegalStateError: no transaction is open.
@@ -401,6 +403,28 @@ class KafkaProducer(ProducerCore):
         """Whether there is a connection to a broker of the cluster now."""
         engine = self._engine_started
         return engine is not None and not self._closed and engine.bootstrap_connected()
+
+    def set_sasl_credentials(
+        self, username: str | Callable[[], str], password: str | Callable[[], str]
+    ) -> None:
+        """Authenticate with another user name and password from now on (PLAIN, SCRAM).
+
+        Connections there are keep their session; new ones, and those whose session ends (KIP-368), use these.
+
+        Args:
+            username: the name, or a callable that is asked at each authentication.
+            password: the password, or a callable likewise.
+
+        Raises:
+            TypeError: one of them is neither a str nor a callable, or is empty.
+            IllegalStateError: the producer does not authenticate with a name and a password.
+        """
+        for what, value in (("username", username), ("password", password)):
+            if not value or not (isinstance(value, str) or callable(value)):
+                raise TypeError(
+                    f"{what} must be a str that is not empty, or a callable, not {type(value).__name__}"
+                )
+        self._running().set_sasl_credentials(username, password)
 
     def metrics(self, raw: bool = False) -> dict[str, dict[str, Any]] | None:
         """Figures by group and name, with the names of the Java producer; see docs/metrics.md.

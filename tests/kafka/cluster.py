@@ -584,6 +584,9 @@ class KafkaCluster:
             "super.users": f"User:ANONYMOUS;User:admin;User:CN={CLIENT_NAME}",
             "sasl.enabled.mechanisms": "PLAIN,SCRAM-SHA-256,SCRAM-SHA-512,OAUTHBEARER",
         }
+        # Sessions of one mechanism end (KIP-368).
+        for listener in ("sasl_plaintext", "sasl_ssl"):
+            properties[f"listener.name.{listener}.scram-sha-256.connections.max.reauth.ms"] = "5000"
         users = " ".join(f'user_{name}="{password}"' for name, password in USERS.items())
         modules = {
             "plain": f"plain.PlainLoginModule required {users};",

@@ -586,12 +586,6 @@ def test_bad_topic_options(value: object, text: str) -> None:
 # --- What is not there, or has no effect --------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("protocol", ["sasl_ssl", "SASL_PLAINTEXT"])
-def test_security_is_not_available_yet(protocol: str) -> None:
-    text = refused(security_protocol=protocol)
-    assert f"security_protocol={protocol.upper()!r} is not available in this version" in text
-
-
 def test_security_options_without_security_are_warned_of() -> None:
     with pytest.warns(UserWarning, match="ssl_cafile, ssl_password have no effect: .* nothing is encrypted"):
         make(ssl_cafile="/ca.pem", ssl_password="secret")
@@ -692,6 +686,8 @@ SECRETS = {
     "ssl_password": "hunter2",
     "sasl_plain_password": "hunter2",
     "sasl_jaas_config": "password=hunter2;",
+    "sasl_oauthbearer_client_credentials_client_secret": "hunter2",
+    "sasl_oauthbearer_assertion_private_key_passphrase": "hunter2",
     "ssl_keystore_password": "hunter2",
     "ssl_keystore_key": "-----BEGIN hunter2",
     "ssl_keystore_certificate_chain": "-----BEGIN hunter2",

@@ -740,6 +740,7 @@ cdef class NetworkLoop:
     def fail_broker(self, int node_id, int error):
         """Fail every undecided batch for one leader: the broker there refuses this client."""
         cdef kp_loop* loop = &self.loop
+        cdef int64_t now_us = kp_monotonic_us()
         cdef kp_batch* b
         cdef kp_batch* newer
         with nogil:
@@ -749,7 +750,11 @@ cdef class NetworkLoop:
                 newer = newer_incomplete(loop, b)
                 if (b.partition.broker != NULL and b.partition.broker.node_id == node_id
                         and b.stage != STAGE_IN_FLIGHT):
-                    give_up(loop, b, error)
+                    if give_up(loop, b, error):
+                        if b.partition.in_ready:
+                            # With nothing left there is no reason to connect any more.
+                            ready_remove(b.partition.broker, b.partition)
+                        evaluate(loop, b.partition, now_us)
                 b = newer
             kp_mutex_unlock(&loop.lock)
             wake_loop(loop.a, 0)

@@ -154,7 +154,13 @@ class Node:
         return self._addresses.pop(0)
 
     def failed(
-        self, now: float, error: str, refusal: KafkaError | None = None, distrust: bool = False
+        self,
+        now: float,
+        error: str,
+        refusal: KafkaError | None = None,
+        *,
+        distrust: bool = False,
+        lasting: bool = True,
     ) -> None:
         """An attempt failed, or a connection ended by an error.
 
@@ -165,6 +171,7 @@ class Node:
                 credentials, a certificate that is not trusted, a listener of another security protocol.
             distrust: because what the broker sent cannot be used. A broker may be ready each time and send
                 the same again: attempts get rarer all the same.
+            lasting: a refusal will be the same next time; otherwise the broker is not given up because of it.
         """
         self._distrusted = self._distrusted or distrust
         self.state = State.IDLE
@@ -176,8 +183,8 @@ class Node:
         if refusal is not None:
             self.last_refusal = refusal
             self.failures += 1
-            self.refusals += 1
-            self.next_attempt_at = now + self._refused.pause(self.refusals)
+            self.refusals += lasting
+            self.next_attempt_at = now + self._refused.pause(self.failures)
             return
         if self._addresses:
             # The host has further addresses: try the next one at once (KIP-302).

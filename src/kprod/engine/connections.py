@@ -17,11 +17,12 @@ from kprod.cluster.node import Address, Node, State
 from kprod.engine import sockets
 from kprod.engine.nodes import Nodes
 from kprod.engine.shared import Shared
-from kprod.errors import KafkaError
+from kprod.errors import IllegalSaslStateError, KafkaError
 from kprod.protocol import METADATA, PRODUCE, Api, Body, ProtocolError, decode_response, encode_request
 from kprod.protocol.checks import check_response
 
 if TYPE_CHECKING:
+    from kprod.engine.authentication import Authenticator
     from kprod.engine.tls_pump import TlsPump
     from kprod.engine.tls_setup import Attempt
 
@@ -30,7 +31,15 @@ logger = logging.getLogger("kprod.engine")
 HELLO: Final = 0
 """The token of the first request on a connection."""
 
-_BEING_SET_UP: Final = frozenset({State.RESOLVING, State.CONNECTING, State.HANDSHAKE})
+SASL_TOKEN: Final = -1
+"""The token of SASL requests on a connection."""
+
+_BEING_SET_UP: Final = frozenset(
+    {State.RESOLVING, State.CONNECTING, State.HANDSHAKE, State.AUTHENTICATING, State.REAUTHENTICATING}
+)
+
+_UNANSWERED_MEANS_SASL: Final = 2
+"""A broker that goes down may end one connection so."""
 
 Handler = Callable[[Node, Body | None, str], None]
 """Gets the node, the response body (None: there is none) and then the reason in words."""
@@ -74,6 +83,15 @@ class Connections:
         """TLS connections that are being set up, by node id."""
         self._pumps: dict[int, TlsPump] = {}
         """What encrypts a connection where the loop cannot, by node id."""
+        self._unanswered: dict[str, int] = {}
+        """Connections in a row to an address that ended at the first request after ApiVersions."""
+        self.authenticator: Authenticator | None = None
+        if shared.sasl is not None:
+            from kprod.engine.authentication import Authenticator  # here: most producers do without it
+
+            self.authenticator = Authenticator(
+                shared, shared.sasl, self._set_up, self._enable, self._setup_failed
+            )
 
     # -- which there should be
 
@@ -104,6 +122,8 @@ class Connections:
                 moments.append(node.next_attempt_at)
             elif node.state is State.READY:
                 moments.append(now + min(self._config.connections_max_idle_ms / 4000, 30.0))
+        if self.authenticator is not None:
+            moments.append(self.authenticator.deadline(now))
         return min(moments)
 
     def check(self, now: float) -> None:
@@ -113,10 +133,12 @@ class Connections:
                 self._setup_failed(node, f"no connection within {_setup_limit(node)}", now)
             elif node.state is State.READY:
                 self._close_if_idle(node, now)
+        if self.authenticator is not None:
+            self.authenticator.check(now, self._close_idle)
 
     def ensure_usable(self, now: float) -> None:
         """See to it that there is somebody to ask; called while there is something to ask."""
-        if any(node.state is State.READY for node in self._nodes.by_id.values()):
+        if any(node.is_up for node in self._nodes.by_id.values()):
             self._all_lost_at = None
             return
         if self._all_lost_at is None:
@@ -150,10 +172,13 @@ class Connections:
         )
         limit = self._config.connections_max_idle_ms
         if spare_bootstrap or (limit > 0 and idle * 1000 >= limit):
-            generation = node.generation
-            node.closed_idle()
-            self._nodes.wanted.discard(node.node_id)
-            self._loop.disconnect(node.node_id, generation, True)
+            self._close_idle(node)
+
+    def _close_idle(self, node: Node) -> None:
+        generation = node.generation
+        node.closed_idle()
+        self._nodes.wanted.discard(node.node_id)
+        self._loop.disconnect(node.node_id, generation, True)
 
     # -- setting a connection up
 
@@ -265,8 +290,7 @@ class Connections:
             if again is not None:
                 self._say_hello(node, node.hello(self._config.client_id, again), again)
                 return
-            produce_version = node.version_of(PRODUCE)
-            if produce_version is None or node.version_of(METADATA) is None:
+            if node.version_of(PRODUCE) is None or node.version_of(METADATA) is None:
                 raise ProtocolError(
                     f"the broker speaks Produce {node.versions.get(PRODUCE.key)}, this client "
                     f"{PRODUCE.versions[0]}-{PRODUCE.versions[1]}: it needs Apache Kafka 2.1 or newer"
@@ -274,11 +298,23 @@ class Connections:
         except ProtocolError as error:
             self._setup_failed(node, f"not a usable Kafka broker: {error}", now)
             return
-        node.ready(now)
+        if self.authenticator is not None:
+            self.authenticator.begin(node, now)
+        else:
+            self._set_up(node)
+
+    def _set_up(self, node: Node) -> None:
+        """The connection can be used."""
+        node.ready(time.monotonic())
         self._on_ready()
         logger.info("%s: connected to broker %s", self._config.client_id, node)
-        if node.node_id >= 0:
-            self._loop.enable(node.node_id, node.generation, produce_version)
+        self._enable(node)
+
+    def _enable(self, node: Node) -> None:
+        """Let produce requests out."""
+        version = node.version_of(PRODUCE)
+        if node.node_id >= 0 and version is not None:
+            self._loop.enable(node.node_id, node.generation, version)
 
     # -- the end of a connection, or of an attempt
 
@@ -288,7 +324,9 @@ class Connections:
         reason: str,
         now: float,
         refusal: KafkaError | None = None,
+        *,
         distrust: bool = False,
+        lasting: bool = True,
     ) -> None:
         """This side ends it.
 
@@ -299,9 +337,10 @@ class Connections:
             refusal: the error for applications, where trying again alone will not help (see
                 :meth:`Node.failed`).
             distrust: the reason is what the broker sent.
+            lasting: see :meth:`Node.failed`.
         """
         generation = node.generation
-        node.failed(now, reason, refusal, distrust)
+        node.failed(now, reason, refusal, distrust=distrust, lasting=lasting)
         self._log_failure(node, reason)
         if generation >= 0:
             self._loop.disconnect(node.node_id, generation)
@@ -336,7 +375,11 @@ class Connections:
                 )
             else:
                 text += "did the broker refuse the client's certificate? See its log"
+        elif node.state is State.AUTHENTICATING:
+            text = f"{text} during SASL authentication; the broker's log says why"
         refusal = self._tls_refusal(node, by_tls, note)
+        if refusal is None and not system_error:
+            refusal = self._sasl_listener(node)
         if refusal is not None:
             text = str(refusal.args[0])
         generation = node.generation
@@ -359,6 +402,33 @@ class Connections:
         if note is None or node.state is not State.HANDSHAKE:
             return None
         return tls_errors.from_reason(note.decode(errors="replace"), str(node), tls.has_certificate)
+
+    def _sasl_listener(self, node: Node) -> KafkaError | None:
+        """The error for applications if a listener seems to want SASL, which this client does not offer.
+
+        Such a broker answers ApiVersions to anybody, and ends the connection at the next request. Once a
+        broker has answered anything else it is taken for a broker that went away.
+        """
+        if (
+            self.authenticator is not None
+            or self._shared.refreshed_at
+            or node.state is not State.READY
+            or not any(request.node is node for request in self._requests.values())
+        ):
+            return None
+        address = f"{node.host}:{node.port}"
+        seen = self._unanswered[address] = self._unanswered.get(address, 0) + 1
+        if seen < _UNANSWERED_MEANS_SASL:
+            return None
+        node.failures = node.refusals = seen - 1
+        protocol = self._config.security_protocol
+        return IllegalSaslStateError(
+            "the broker ended the connection at the first request, as a listener does that wants SASL: with "
+            f"security_protocol={protocol!r} nobody is authenticated. Set it to "
+            f"{'SASL_SSL' if protocol == 'SSL' else 'SASL_PLAINTEXT'}, with sasl_mechanism and credentials, "
+            "or bootstrap_servers to a port without SASL",
+            broker=str(node),
+        )
 
     def _lost(self, node: Node) -> None:
         if node.node_id >= 0:
@@ -411,6 +481,10 @@ class Connections:
         """An answer came."""
         if token == HELLO:
             self._on_hello(node, version, frame)
+            return
+        if token == SASL_TOKEN:
+            if self.authenticator is not None:
+                self.authenticator.on_frame(node, frame)
             return
         request = self._requests.pop(token, None)
         if request is None:

@@ -52,6 +52,11 @@ class Engine:
             from kprod.security.tls import TlsSettings  # here: most producers do without it, as without ssl
 
             tls = TlsSettings(config)
+        sasl = None
+        if config.security_protocol.startswith("SASL"):
+            from kprod.security.sasl import Sasl
+
+            sasl = Sasl(config)
         reporter = DeliveryReporter(
             lambda node_id: self._control.nodes.describe_broker(node_id),
             lambda topic, partition: self._control.describe_leader(topic, partition),
@@ -89,7 +94,7 @@ class Engine:
             error_flags=errors.error_flags(),
             seed=random.getrandbits(64),
         )
-        self._shared = Shared(config, reporter, self.accumulator, self._loop, tls)
+        self._shared = Shared(config, reporter, self.accumulator, self._loop, tls, sasl)
         self._control = Control(self._shared)
         self._topics = Topics(self._shared, self._control.nodes, self._control.metadata)
         self._description = ClusterDescription(self._shared, self._control.nodes, self._control.connections)
@@ -187,14 +192,30 @@ class Engine:
     def counters(self) -> dict[str, Any]:
         """Everything that is counted, see :mod:`kprod.metrics`."""
         refreshed_at = self._shared.refreshed_at
+        authenticator = self._control.connections.authenticator
         return {
             "loop": self._loop.counters(),
             "brokers": self._loop.broker_counters(),
             "memory": self.accumulator.memory(),
             "topics": {handle.name: handle.counters() for handle in list(self._shared.handles)},
+            "authentication": authenticator.counters() if authenticator is not None else {},
             "incomplete_batches": self.accumulator.incomplete_batches,
             "metadata_age_s": time.monotonic() - refreshed_at if refreshed_at else None,
         }
+
+    def set_sasl_credentials(
+        self, username: str | Callable[[], str], password: str | Callable[[], str]
+    ) -> None:
+        """See KafkaProducer.set_sasl_credentials()."""
+        authenticator = self._control.connections.authenticator
+        if authenticator is None:
+            raise errors.IllegalStateError(
+                f"security_protocol={self.config.security_protocol!r} does not authenticate with SASL"
+            )
+        authenticator.set_credentials(username, password)
+        # Who was refused with the old ones is asked again.
+        self._control.nodes.demand()
+        self._shared.loop.wake_control()
 
     # -- records under way
 

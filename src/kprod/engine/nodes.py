@@ -76,7 +76,11 @@ class Nodes:
                 found = node.refusal
             elif node.node_id in self.wanted and node.may_connect(now):
                 return None
-        return copy.copy(found)
+        if found is None:
+            return None
+        fresh = copy.copy(found)
+        fresh.__cause__ = found.__cause__
+        return fresh
 
     def refusal_of(self, topic: str, partition: int) -> KafkaError | None:
         """Why the leader of a partition refused this client when it last did."""

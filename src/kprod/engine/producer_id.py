@@ -69,7 +69,7 @@ class ProducerId:
             return
         kind = errors.for_code(body["error_code"]) if body is not None else errors.KafkaConnectionError
         if body is not None and not kind.retriable:
-            self._shared.fail(kind("InitProducerId was refused", broker=str(node)))
+            self._shared.fail(kind(broker=str(node)))
             self.give_up()
             return
         self._failures += 1

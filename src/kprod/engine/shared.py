@@ -20,6 +20,7 @@ from kprod.delivery import DeliveryReporter
 from kprod.errors import KafkaError
 
 if TYPE_CHECKING:
+    from kprod.security.sasl import Sasl
     from kprod.security.tls import TlsSettings
 
 logger = logging.getLogger("kprod.engine")
@@ -48,7 +49,7 @@ class Shared:
     ======================================  ======================  ===================================
     ``config``, ``reporter``, ``retry``,    nobody
     ``tls``
-    ``accumulator``, ``loop``               any thread              themselves
+    ``accumulator``, ``loop``, ``sasl``     any thread              themselves
     ``cluster``, ``refreshed_at``           control                 ``changed`` (read without it: it is
                                                                     replaced as a whole)
     ``topics``: entries, ``last_used``      application, control    ``changed``
@@ -66,6 +67,7 @@ class Shared:
         accumulator: the records under way.
         loop: the network loop.
         tls: how to encrypt; None: not at all.
+        sasl: how to authenticate; None: not at all.
     """
 
     def __init__(
@@ -75,12 +77,14 @@ class Shared:
         accumulator: Accumulator,
         loop: NetworkLoop,
         tls: TlsSettings | None = None,
+        sasl: Sasl | None = None,
     ) -> None:
         self.config = config
         self.reporter = reporter
         self.accumulator = accumulator
         self.loop = loop
         self.tls = tls
+        self.sasl = sasl
         self.retry = Backoff(config.retry_backoff_ms / 1000, config.retry_backoff_max_ms / 1000)
         self.changed = threading.Condition()
         """Notified when anything changes that an application thread waits for. A fork replaces it."""

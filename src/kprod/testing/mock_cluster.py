@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from kprod.protocol import Api
 from kprod.testing.broker.faults import CLOSE_MODES, error_code, find_api
 from kprod.testing.broker.record_batch import CODECS, BatchHeader, read_header, read_records
+from kprod.testing.broker.sasl import MECHANISMS
 from kprod.testing.broker.server import MockRequest
 from kprod.testing.broker.versions import DEFAULT_RELEASE, RELEASES
 from kprod.testing.hosts import Host, ProcessHost, ThreadHost
@@ -107,6 +108,11 @@ class MockCluster:
         host: address to listen on.
         racks: rack of each broker.
         ssl_context: speak TLS with this server context (thread mode only).
+        sasl_users: passwords by user name: clients must authenticate with SASL. OAUTHBEARER takes unsigned
+            tokens (:class:`kprod.security.oauthbearer.UnsecuredTokens`) whose subject is a user.
+        sasl_mechanisms: those offered; ``None``: PLAIN, SCRAM-SHA-256, SCRAM-SHA-512, OAUTHBEARER.
+        max_reauth_ms: sessions end after so many ms unless the client authenticates again
+            (``connections.max.reauth.ms``, KIP-368); 0: they do not end.
 
     Raises:
         ValueError: an argument is out of range.
@@ -126,6 +132,9 @@ class MockCluster:
         host: str = "127.0.0.1",
         racks: Iterable[str | None] | None = None,
         ssl_context: Any = None,
+        sasl_users: Mapping[str, str] | None = None,
+        sasl_mechanisms: Iterable[str] | None = None,
+        max_reauth_ms: int = 0,
     ) -> None:
         if brokers < 1:
             raise ValueError(f"brokers must be at least 1, not {brokers}")
@@ -142,7 +151,13 @@ class MockCluster:
             raise ValueError(f"racks must name one rack for each of {brokers} brokers, not {len(rack_list)}")
         if process and ssl_context is not None:
             raise ValueError("ssl_context cannot be used with process=True: it cannot be sent to a process")
+        mechanisms = MECHANISMS if sasl_mechanisms is None else tuple(sasl_mechanisms)
+        if unknown := set(mechanisms) - set(MECHANISMS):
+            raise ValueError(f"sasl_mechanisms may have {', '.join(MECHANISMS)}, not {min(unknown)!r}")
+        if sasl_users is None and (sasl_mechanisms is not None or max_reauth_ms):
+            raise ValueError("sasl_mechanisms and max_reauth_ms need sasl_users")
         options = {
+            "sasl": (dict(sasl_users), mechanisms, max_reauth_ms) if sasl_users is not None else None,
             "brokers": brokers,
             "host": host,
             "racks": rack_list,
@@ -359,6 +374,18 @@ class MockCluster:
     def clear(self) -> None:
         """Begin anew: no records (offsets from 0), no faults or disturbances, empty logs. Topics stay."""
         self._host.call("clear")
+
+    def set_password(self, user: str, password: str | None) -> None:
+        """Change a user's password, or add a user; connections there are keep their session.
+
+        Args:
+            user: the user's name.
+            password: the password from now on; ``None`` takes the user away.
+
+        Raises:
+            ValueError: the cluster was made without `sasl_users`.
+        """
+        self._host.call("set_password", user, password)
 
     # --- disturbances
     # -----------------------------------------------------------------------------------------

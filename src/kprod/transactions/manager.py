@@ -586,8 +586,16 @@ class TransactionManager:
 
     def _not_initialized(self, error: KafkaError) -> None:
         """init_transactions() failed, and may be called again once the reason is gone."""
+        self._name_resource(error)
         self._go(State.UNINITIALIZED)
         self._finish(error)
+
+    def _name_resource(self, error: KafkaError) -> None:
+        """Say what the principal lacks the permission for."""
+        if isinstance(error, errors.TransactionalIdAuthorizationFailedError):
+            error.resource = self.transactional_id
+        elif isinstance(error, errors.GroupAuthorizationFailedError) and self._offsets:
+            error.resource = self._offsets[0].group_id
 
     def _on_producer_id(self, request: Request, body: Body, broker: str, now: float) -> None:
         code = body["error_code"]
@@ -863,6 +871,7 @@ class TransactionManager:
     def _abortable(self, error: KafkaError) -> None:
         if self.state not in (State.IN_TRANSACTION, State.COMMITTING):
             return
+        self._name_resource(error)
         self._go(State.ABORTABLE_ERROR)
         self.error = error
         self._new_partitions.clear()
@@ -881,6 +890,7 @@ class TransactionManager:
     def _fatal(self, error: KafkaError) -> None:
         if self.state is State.FATAL_ERROR:
             return
+        self._name_resource(error)
         committed = self.state is State.COMMITTING and self._decided
         self._go(State.FATAL_ERROR)
         self.error = error
@@ -910,8 +920,9 @@ class TransactionManager:
         """The error for a call that is not possible because the transaction must be aborted."""
         cause = self.error
         # kafka-python's and Java's name for a consumer that has left the group, which they document.
-        left_group = isinstance(cause, errors.CommitFailedError)
-        kind = errors.CommitFailedError if left_group else errors.TransactionAbortableError
+        # A missing permission has its own name, too: to begin again would not help.
+        own = isinstance(cause, (errors.CommitFailedError, errors.AuthorizationError))
+        kind = type(cause) if own and cause is not None else errors.TransactionAbortableError
         error = kind(
             f"{what} is not possible, the transaction must be aborted: call abort_transaction(), then begin "
             f"again. Reason: {cause}"

@@ -7,6 +7,8 @@ import logging
 from collections import deque
 from typing import TYPE_CHECKING, cast
 
+from kprod.testing.broker.sasl import SaslSession
+
 if TYPE_CHECKING:
     from kprod.testing.broker.server import Broker
 
@@ -46,6 +48,7 @@ class Connection(asyncio.BufferedProtocol):
     def __init__(self, broker: Broker) -> None:
         self.broker = broker
         self.address = ""
+        self.sasl = SaslSession(broker.cluster.sasl)
         self.stalled = False
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None

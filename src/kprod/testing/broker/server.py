@@ -27,6 +27,7 @@ from kprod.testing.broker import coordinators, fetch, metadata, produce
 from kprod.testing.broker.cluster import ClusterState, Node
 from kprod.testing.broker.connection import Connection
 from kprod.testing.broker.request import CloseConnection, Later, Request
+from kprod.testing.broker.sasl import SaslSettings
 
 _log = logging.getLogger("kprod.testing")
 
@@ -57,6 +58,9 @@ HANDLERS: dict[str, Handler] = {
     "Heartbeat": coordinators.heartbeat,
     "LeaveGroup": coordinators.leave_group,
 }
+
+SASL_APIS = frozenset({"SaslHandshake", "SaslAuthenticate"})
+"""APIs that are about the connection they come on."""
 
 REQUEST_LOG_SIZE = 100_000
 """Requests that the log keeps; older ones are forgotten."""
@@ -214,10 +218,12 @@ class BrokerServer:
         *,
         racks: list[str | None] | None = None,
         ssl_context: ssl.SSLContext | None = None,
+        sasl: tuple[Mapping[str, str], tuple[str, ...], int] | None = None,
         **options: Any,
     ) -> None:
         self.loop = loop
         self.ssl_context = ssl_context
+        self.sasl = SaslSettings(*sasl) if sasl is not None else None
         nodes = [
             Node(number, host, sock.getsockname()[1], racks[number - 1] if racks else None)
             for number, sock in enumerate(sockets, 1)
@@ -250,8 +256,18 @@ class BrokerServer:
         try:
             header = decode_request_header(frame)
             api = APIS.get(header.api_key)
-            if api is None or api.name not in HANDLERS or api.key not in self.state.api_versions:
+            if (
+                api is None
+                or (api.name not in HANDLERS and api.name not in SASL_APIS)
+                or api.key not in self.state.api_versions
+            ):
                 raise ProtocolError(f"API key {header.api_key} is not supported")
+            if not connection.sasl.admits(api.name):
+                # A broker ends the connection without an answer; it is no fault of the request's bytes.
+                _log.debug("mock broker %d: %s without authentication", broker.node.id, api.name)
+                self._note(broker, connection, header, api, len(frame), {})
+                connection.abort()
+                return
             low, high = self.state.api_versions[api.key]
             if not max(low, api.versions[0]) <= header.api_version <= high:
                 if api is API_VERSIONS:
@@ -304,8 +320,14 @@ class BrokerServer:
         if close == "before":
             connection.abort()
             return
+        result: Body | Later | None
         try:
-            result = HANDLERS[request.api.name](self.state, request)
+            if request.api.name == "SaslHandshake":
+                result = connection.sasl.handshake(request.body)
+            elif request.api.name == "SaslAuthenticate":
+                result = connection.sasl.authenticate(request.body)
+            else:
+                result = HANDLERS[request.api.name](self.state, request)
         except CloseConnection:
             connection.abort()
             return
@@ -327,6 +349,8 @@ class BrokerServer:
             frame = encode_response(request.api, request.version, request.header.correlation_id, body)
             if close == "mid_response":
                 slot.close_after = max(len(frame) // 2, 1)
+            elif connection.sasl.failed:
+                slot.close_after = len(frame)
             connection.fill(slot, frame)
 
         if isinstance(result, Later):
@@ -498,6 +522,15 @@ class BrokerServer:
     def fault_hits(self, fault: int) -> int:
         """How many requests a fault has hit."""
         return self.state.faults.hits(fault)
+
+    def set_password(self, user: str, password: str | None) -> None:
+        """Change a user's password; ``None`` takes the user away."""
+        if self.sasl is None:
+            raise ValueError("this MockCluster was made without sasl_users")
+        if password is None:
+            self.sasl.users.pop(user, None)
+        else:
+            self.sasl.users[user] = password
 
     def clear(self) -> None:
         """Forget records, faults, disturbances and logs; topics and their leaders stay."""
