@@ -85,6 +85,24 @@ def test_a_partition_without_a_leader_waits_for_one(
     assert future.get(10).offset == 1
 
 
+def test_an_election_that_takes_long_is_noticed_soon(
+    make_cluster: MakeCluster, make_producer: MakeProducer, eventually: Eventually
+) -> None:
+    """The back-off of retries must not grow while a leader is away: records would go on so much later."""
+    cluster = make_cluster(2)
+    cluster.create_topic("t")
+    producer = make_producer(cluster, retry_backoff_max_ms=20_000, reconnect_backoff_max_ms=20_000)
+    leader = cluster.leader("t")
+    producer.send("t", b"0").get(10)
+    before = len(cluster.requests_of("Metadata"))
+    cluster.stop_broker(leader)
+    future = producer.send("t", b"1")
+    # With the back-off the twelfth would come after a minute.
+    eventually(lambda: len(cluster.requests_of("Metadata")) >= before + 12)
+    cluster.start_broker(leader)
+    assert future.get(10).offset == 1
+
+
 def test_records_without_a_key_avoid_partitions_without_a_leader(
     make_cluster: MakeCluster, make_producer: MakeProducer, eventually: Eventually
 ) -> None:

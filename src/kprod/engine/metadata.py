@@ -5,12 +5,13 @@ from __future__ import annotations
 import logging
 import random
 import time
+from typing import Final
 
 from kprod import errors
 from kprod._core import compression
 from kprod._core.accumulator import Topic
 from kprod.cluster.metadata import Broker, Leader
-from kprod.cluster.node import Node
+from kprod.cluster.node import Backoff, Node
 from kprod.engine.connections import Connections
 from kprod.engine.nodes import Nodes
 from kprod.engine.shared import Shared, TopicState
@@ -18,6 +19,28 @@ from kprod.protocol import METADATA, ZERO_UUID, Body, Cursor, ProtocolError
 from kprod.protocol.checks import MAX_BROKERS, check_brokers
 
 logger = logging.getLogger("kprod.engine")
+
+LEADER_AWAY_PAUSE_S: Final = 0.2
+"""The longest pause between two questions who leads a partition whose leader is away."""
+LEADER_AWAY_SOON_S: Final = 30.0
+"""For so long; a leader that stays away for longer is asked for with the back-off of all retries."""
+
+
+def pause_before_refresh(retry: Backoff, failures: int, away_for_s: float | None) -> float:
+    """The pause in seconds before metadata are asked for again.
+
+    An election takes seconds, the detection of the dead broker included. The back-off would have grown to
+    retry_backoff_max_ms by then, and so late would records go on.
+
+    Args:
+        retry: the back-off of the options.
+        failures: answers in a row that settled nothing.
+        away_for_s: how long a leader has been away; None: that is not the reason.
+    """
+    pause = retry.pause(failures)
+    if away_for_s is not None and away_for_s < LEADER_AWAY_SOON_S:
+        pause = min(pause, max(retry.base, LEADER_AWAY_PAUSE_S))
+    return pause
 
 
 class Metadata:
@@ -42,6 +65,7 @@ class Metadata:
         self._refresh_at = 0.0
         self._failures = 0
         self._refreshing = False
+        self._leader_away_since: float | None = None
 
     # -- when to refresh
 
@@ -112,7 +136,10 @@ class Metadata:
     def _again(self, now: float) -> None:
         self._failures += 1
         self.refresh_wanted = True
-        self._refresh_at = now + self._shared.retry.pause(self._failures)
+        since = self._leader_away_since
+        self._refresh_at = now + pause_before_refresh(
+            self._shared.retry, self._failures, None if since is None else now - since
+        )
 
     # -- taking over
 
@@ -131,7 +158,7 @@ class Metadata:
         body = {**body, "topics": [row for row in body["topics"] if row["name"] in wanted]}
         cluster = shared.cluster.updated(body)
         self._connections.take_over_brokers(cluster)
-        unsettled = False
+        unsettled = leader_away = False
         rows = {row["name"]: row for row in body["topics"]}
         with shared.changed:
             shared.cluster = cluster
@@ -145,16 +172,26 @@ class Metadata:
                 topic = cluster.topic_by_name[name]
                 if topic.leaders:
                     self._take_over_topic(state)
-                if state.error or any(leader.node_id < 0 for leader in topic.leaders):
-                    unsettled = unsettled or errors.for_code(state.error).retriable or not state.error
+                if state.error:
+                    unsettled = unsettled or errors.for_code(state.error).retriable
+                leader_away = leader_away or any(self._is_away(leader.node_id) for leader in topic.leaders)
             shared.refreshed_at = now
             shared.changed.notify_all()
         self._loop.refreshed()
         self._fail_refused_topics()
-        if unsettled:
+        if not leader_away:
+            self._leader_away_since = None
+        elif self._leader_away_since is None:
+            self._leader_away_since = now
+        if unsettled or leader_away:
             self._again(now)
         else:
             self._failures = 0
+
+    def _is_away(self, node_id: int) -> bool:
+        """Whether a partition has no leader, or one that could not be reached: another will be elected."""
+        node = self._nodes.brokers.get(node_id)
+        return node_id < 0 or (node is not None and node.failures > 0 and not node.given_up)
 
     def _take_over_topic(self, state: TopicState) -> None:
         """Give the core what is known of a topic's partitions, and connect to their leaders."""
