@@ -45,6 +45,22 @@ def test_topic_is_created_on_the_way(
     assert_sequences(read_confluent(kafka.bootstrap_servers, name), {0: [b"%d" % i for i in range(100)]})
 
 
+def test_sequence_numbers_wrap_at_2_to_the_31(
+    kafka: KafkaCluster, topic: TopicFactory, make_producer: MakeProducer
+) -> None:
+    """After 2**31 records of one producer in a partition; brokers take any number as the first."""
+    name = topic(2)
+    producer = make_producer(kafka, batch_size=512, linger_ms=0)
+    producer.partitions_for(name)
+    producer._engine_started._loop.begin_sequences_at(2**31 - 1000)  # type: ignore[union-attr]
+    values: list[bytes] = [b"%d" % i for i in range(2000)]
+    for partition in range(2):
+        producer.send(name, values[0], partition=partition).get(30)
+    outcomes([producer.send(name, value, partition=p) for value in values[1:] for p in range(2)])
+    assert producer._engine_started._loop.producer_id[1] == 0, "a new epoch"  # type: ignore[union-attr]
+    assert_sequences(read_confluent(kafka.bootstrap_servers, name), {0: values, 1: values})
+
+
 @pytest.mark.usefixtures("kafka")
 def test_topic_that_nobody_creates(
     kafka_without_auto_creation: KafkaCluster, make_producer: MakeProducer

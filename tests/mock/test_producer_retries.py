@@ -148,6 +148,28 @@ def test_sequence_numbers_have_no_gap_and_stay_those_of_the_first_attempt(
     assert records[0].producer_id >= 0
 
 
+def test_sequence_numbers_wrap_at_2_to_the_31(cluster: MockCluster, make_producer: MakeProducer) -> None:
+    first = 2**31 - 60
+    producer = make_producer(**SMALL)
+    warm(cluster, producer)
+    producer._engine_started._loop.begin_sequences_at(first)  # type: ignore[union-attr]
+    send_numbers(producer, 1)
+    producer.flush(10)
+    faults = [
+        cluster.inject("Produce", "NOT_ENOUGH_REPLICAS", skip=2, times=3),
+        cluster.inject("Produce", "REQUEST_TIMED_OUT", skip=6, times=2, applied=True),
+        cluster.inject("Produce", close_connection="after", skip=10),
+        cluster.inject("Produce", drop_response=True, skip=14),
+    ]
+    send_numbers(producer, 200)
+    producer.flush(20)
+    assert all(fault.hits for fault in faults)
+    records = cluster.records("t")
+    assert values(cluster) == [0, *range(200)]
+    assert [record.sequence for record in records] == [(first + i) % 2**31 for i in range(201)]
+    assert len({(record.producer_id, record.producer_epoch) for record in records}) == 1
+
+
 @pytest.mark.parametrize("error", ["OUT_OF_ORDER_SEQUENCE_NUMBER", "UNKNOWN_PRODUCER_ID"])
 def test_a_broker_that_lost_the_producers_state_gets_a_new_epoch(
     cluster: MockCluster, make_producer: MakeProducer, error: str

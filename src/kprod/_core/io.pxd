@@ -67,6 +67,7 @@ cdef struct kp_loop:
     int32_t gapless            # a lost record ends the producer
     int32_t transaction_v2     # KIP-890: brokers add partitions by themselves
     int64_t transaction_number  # counts transactions
+    int32_t first_sequence  # what a partition's first sequence begins with; 0, except in tests of the wrap
     int32_t transaction_used   # a batch of this transaction was sent
     int32_t transaction_failed  # the first error that a batch of this transaction failed with, 0: none
     uint8_t error_flags[256]   # by code + 1

@@ -270,9 +270,9 @@ cdef kp_batch* take_batch(kp_loop* loop, kp_partition* p, int64_t now_us) noexce
         p.topic.raw_bytes_sent += b.raw_length
     if loop.idempotent and b.producer_id < 0:
         if starts_over(loop, p):
+            p.next_sequence = loop.first_sequence if p.producer_id < 0 else 0
             p.producer_id = loop.producer_id
             p.producer_epoch = loop.producer_epoch
-            p.next_sequence = 0
         b.producer_id = p.producer_id
         b.producer_epoch = p.producer_epoch
         b.base_sequence = p.next_sequence
