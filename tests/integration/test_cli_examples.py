@@ -21,6 +21,7 @@ PROGRAMS = {
     "quickstart.py": ("greetings", 10, "offset 3"),
     "json_serializer.py": ("orders", 100, "not sent: Object of type object is not JSON serializable"),
     "callbacks.py": ("events", 50_001, "50000 written, 0 failed"),
+    "arrow_table.py": ("readings", 20_000, "20000 readings on "),
     "asyncio_await.py": ("measurements", 1000, "50 sensors, the last reading is at offset"),
     "custom_partitioner.py": ("invoices", 1000, "1000 invoices on partitions [0, 1, "),
     "error_handling.py": ("payments", 1, "what to do: keep it for a human"),

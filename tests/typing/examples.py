@@ -11,7 +11,15 @@ from typing import Any
 
 from typing_extensions import assert_type
 
-from kprod import DeliveryFuture, KafkaError, KafkaProducer, RecordMetadata, TopicPartition
+from kprod import (
+    BulkDeliveryFuture,
+    DeliveryFuture,
+    DeliveryReports,
+    KafkaError,
+    KafkaProducer,
+    RecordMetadata,
+    TopicPartition,
+)
 from kprod.records import Headers
 
 
@@ -36,6 +44,25 @@ def send(producer: KafkaProducer) -> None:
     producer.send("topic", b"v", partition="0")  # type: ignore[arg-type]
     producer.send("topic", b"v", timestamp_ms=1.5)  # type: ignore[arg-type]
     producer.send("topic", b"v", nonsense=1)  # type: ignore[call-arg]
+
+
+def send_many(producer: KafkaProducer) -> None:
+    future = producer.send_many("topic", [b"v", None], keys=[b"k", None], timestamps=[1, None], partitions=0)
+    assert_type(future, BulkDeliveryFuture)
+    assert_type(future.get(timeout=1), DeliveryReports)
+    assert_type(future.get()[0], RecordMetadata)
+    assert_type(future.get()[0:2], list[RecordMetadata])
+    assert_type(future[0], DeliveryFuture)
+    for index, error in future.failures():
+        assert_type(index, int)
+        assert_type(error, KafkaError)
+    future.add_callback(lambda reports: reports.offsets())
+    producer.send_many("topic", [b"v"], headers=[("a", b"1")])
+    producer.send_many("topic", [b"v", b"w"], headers=[[("a", b"1")], None])
+    producer.send_columns("topic", (b"vw", memoryview(b"")), timestamps=memoryview(b""))
+    producer.send_columns("topic", [b"v"])  # type: ignore[arg-type]
+    producer.send_many("topic", 5)  # type: ignore[arg-type]
+    producer.send_table("topic", {}, "v")  # type: ignore[arg-type]
 
 
 def on_delivery(error: KafkaError | None, metadata: RecordMetadata) -> None:
