@@ -45,6 +45,7 @@ class Engine:
     """
 
     def __init__(self, config: ProducerConfig) -> None:
+        _check_threads_are_threads()
         self.config = config
         # First: wrong files and passwords are found here.
         tls = None
@@ -374,6 +375,17 @@ class Engine:
     def after_fork_in_child(self) -> None:
         """Refuse everything, and leave the parent's sockets alone: a child has none of the threads."""
         self._shared.after_fork_in_child()
+
+
+def _check_threads_are_threads() -> None:
+    """Under gevent's patches a "thread" is a greenlet, and the network loop would hold up all others."""
+    monkey = sys.modules.get("gevent.monkey")
+    if monkey is not None and monkey.is_module_patched("threading"):
+        raise errors.KafkaConfigurationError(
+            "gevent has replaced threading, and kprod needs real threads: patch with "
+            "gevent.monkey.patch_all(thread=False), and call what waits (flush(), close(), future.get()) by "
+            "gevent.get_hub().threadpool.apply()"
+        )
 
 
 # -- exit and fork
