@@ -36,13 +36,23 @@ def public(cls: type) -> set[str]:
 
 
 def test_has_what_the_real_ones_have() -> None:
-    assert public(KafkaProducer) <= public(MockProducer) | set(vars(MockProducer()))
+    # What a producer runs on is for the package's own modules; a stand-in has none.
+    assert public(KafkaProducer) - {"engine"} <= public(MockProducer) | set(vars(MockProducer()))
     assert public(DeliveryFuture) <= public(MockDeliveryFuture)
     assert public(RecordMetadata) <= public(MockRecordMetadata)
     assert public(BulkDeliveryFuture) <= public(MockBulkDeliveryFuture)
     assert public(DeliveryReports) <= public(MockDeliveryReports)
     bulk = ("send_many", "send_columns", "send_table")
-    for name in (*bulk, "flush", "close", "purge", "partitions_for", "metrics", "bootstrap_connected"):
+    rest = (
+        "flush",
+        "close",
+        "purge",
+        "partitions_for",
+        "metrics",
+        "bootstrap_connected",
+        "set_sasl_credentials",
+    )
+    for name in (*bulk, *rest):
         real = inspect.signature(getattr(KafkaProducer, name)).parameters
         assert list(inspect.signature(getattr(MockProducer, name)).parameters) == list(real), name
 

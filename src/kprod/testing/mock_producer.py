@@ -686,6 +686,11 @@ class MockProducer:
         """Whether the producer is open."""
         return not self._closed
 
+    def set_sasl_credentials(
+        self, username: str | Callable[[], str], password: str | Callable[[], str]
+    ) -> None:
+        """Accepted and without effect: there is no broker to authenticate with."""
+
     def metrics(self, raw: bool = False) -> dict[str, dict[str, Any]]:
         """How many records were delivered and how many failed, in the form of the real producer."""
         return {"producer-metrics": dict(self._totals)}
