@@ -6,7 +6,7 @@
 * an object with ``serialize(topic, headers, data)``, as in kafka-python 3, or ``serialize(topic, data)``, as
   in kafka-python 2;
 * a callable of two, the second named ``ctx``, as confluent-kafka's serializers are: it gets a
-  :class:`SerializationContext`.
+  :class:`SerializationContext`. An object that has this form and ``serialize`` is called in this form.
 
 Which of these it is, is read off the signature once, when the producer is made. An exception of a serializer
 reaches the caller of ``send()`` as it is, also a ``TypeError``.
@@ -18,6 +18,7 @@ key", or "delete this key" (a tombstone). kafka-python calls functions with None
 
 from __future__ import annotations
 
+import importlib
 import inspect
 import json
 import struct
@@ -107,15 +108,29 @@ class DefaultSerializer(StringSerializer):
     """kafka-python's name of :class:`StringSerializer`."""
 
 
+JsonLibrary = Literal["json", "orjson", "msgspec"]
+
+
 class JsonSerializer(Serializer):
     """Writes JSON as UTF-8, without spaces.
+
+    orjson does it where it is installed, several times as fast; what it refuses, and what contains a null
+    (which it also writes for NaN), goes to the standard library. With orjson UUIDs and members of enums are
+    written as strings and as their values; the standard library refuses them.
 
     Args:
         default: called for objects that JSON has no form for, as in :func:`json.dumps`.
         ensure_ascii: escape everything that is not ASCII.
-        sort_keys: write the keys of objects in order, so that equal objects give equal bytes.
+        sort_keys: write the keys of objects in order, so that equal objects give equal bytes. The standard
+            library does it then, so that they do not depend on what is installed.
+        library: ``'json'``, ``'orjson'`` or ``'msgspec'``; None: orjson if it is installed and the other
+        options
+            allow it, or else json. msgspec is never chosen by itself: it takes more types than the others
+            (bytes, sets, Decimal, Struct), and writes NaN as null.
 
     Raises:
+        ImportError: the library that was named is not installed.
+        ValueError: ``library`` is none of these, or an option is set that it does not have.
         TypeError: on use, for objects that JSON has no form for.
         ValueError: on use, for NaN and infinity, which are not JSON.
     """
@@ -126,17 +141,62 @@ class JsonSerializer(Serializer):
         default: Callable[[Any], Any] | None = None,
         ensure_ascii: bool = False,
         sort_keys: bool = False,
+        library: JsonLibrary | None = None,
     ) -> None:
-        self._encode = json.JSONEncoder(
+        if library not in (None, "json", "orjson", "msgspec"):
+            raise ValueError(f"library={library!r}: must be 'json', 'orjson', 'msgspec' or None")
+        if library in ("orjson", "msgspec") and ensure_ascii:
+            raise ValueError(f"library={library!r} cannot escape what is not ASCII: leave out ensure_ascii")
+        encode = json.JSONEncoder(
             default=default,
             ensure_ascii=ensure_ascii,
             sort_keys=sort_keys,
             allow_nan=False,
             separators=(",", ":"),
         ).encode
+        self._encode: Callable[[Any], bytes] = lambda data: encode(data).encode("utf-8")
+        if library == "msgspec":
+            self._encode = _msgspec_encode(default, sort_keys)
+        elif library == "orjson":
+            self._encode = _orjson_encode(default, sort_keys, self._encode)
+        elif library is None and not ensure_ascii and not sort_keys:
+            try:
+                self._encode = _orjson_encode(default, sort_keys, self._encode)
+            except ImportError:
+                pass
 
     def serialize(self, topic: str, headers: Any, data: Any) -> Bytes | None:
-        return self._encode(data).encode("utf-8")
+        return self._encode(data)
+
+
+def _orjson_encode(
+    default: Callable[[Any], Any] | None, sort_keys: bool, otherwise: Callable[[Any], bytes]
+) -> Callable[[Any], bytes]:
+    orjson: Any = importlib.import_module("orjson")
+    dumps, refuses = orjson.dumps, orjson.JSONEncodeError
+    # What the standard library gives to `default` goes there.
+    option = (
+        orjson.OPT_PASSTHROUGH_DATETIME | orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_SUBCLASS
+    )
+    if sort_keys:
+        option |= orjson.OPT_SORT_KEYS
+
+    def encode(data: Any) -> bytes:
+        try:
+            made: bytes = dumps(data, default, option)
+        except refuses:  # numbers beyond 64 bits, keys that are no strings, or a mistake that json explains
+            return otherwise(data)
+        return otherwise(data) if b"null" in made else made
+
+    return encode
+
+
+def _msgspec_encode(default: Callable[[Any], Any] | None, sort_keys: bool) -> Callable[[Any], bytes]:
+    msgspec_json: Any = importlib.import_module("msgspec.json")
+    encode: Callable[[Any], bytes] = msgspec_json.Encoder(
+        enc_hook=default, order="deterministic" if sort_keys else None
+    ).encode
+    return encode
 
 
 class _StructSerializer(Serializer):
@@ -289,6 +349,9 @@ def as_callable(serializer: Any, which: Which) -> SerializeFunction | None:
             f"{which}_serializer must be a callable, an object with a serialize() method or None, not "
             f"{serializer!r}"
         )
+    if callable(serializer) and _context_parameter(serializer):
+        # Before serialize(), where an object has both: only this form is told whether it is a key or a value.
+        return _from_callable(serializer, which)
     method = getattr(serializer, "serialize", None)
     if callable(method):
         return _from_method(method, which)

@@ -248,7 +248,7 @@ def test_json_options() -> None:
     some_id = uuid.uuid4()
     assert call(JsonSerializer(default=str), {"id": some_id}) == f'{{"id":"{some_id}"}}'.encode()
     with pytest.raises(TypeError, match="UUID is not JSON serializable"):
-        call(JsonSerializer(), some_id)
+        call(JsonSerializer(library="json"), some_id)  # orjson has a form for it
     with pytest.raises(ValueError, match="Out of range float values are not JSON compliant"):
         call(JsonSerializer(), float("nan"))
 
