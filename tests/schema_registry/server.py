@@ -1,7 +1,8 @@
 """A Schema Registry inside the test process, for what no real one does on command.
 
 It keeps schemas, gives ids and GUIDs, answers with the error codes of Confluent's API, counts requests, and
-fails or demands credentials when told to. It checks no compatibility. ``test_real_registry.py`` runs the same
+fails or demands credentials when told to. It checks no compatibility, and of schemas only Avro
+without references. ``test_real_registry.py`` runs the same
 serializers against a real one.
 """
 
@@ -14,6 +15,8 @@ from collections import Counter
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import unquote, urlsplit
+
+import fastavro
 
 
 class RegistryServer:
@@ -113,6 +116,11 @@ class RegistryServer:
         for reference in body.get("references", ()):
             if len(self.versions.get(reference["subject"], ())) < reference["version"]:
                 return 422, {"error_code": 42201, "message": f"unknown reference {reference}"}
+        if "schemaType" not in body and not body.get("references"):
+            try:
+                fastavro.parse_schema(json.loads(body["schema"]))
+            except (fastavro.schema.SchemaParseException, fastavro.schema.UnknownType) as error:
+                return 422, {"error_code": 42201, "message": f"Invalid schema: {error}"}
         if body not in self.schemas:
             self.schemas.append(body)
         number = self.schemas.index(body) + 1

@@ -146,7 +146,7 @@ def test_normalize(server: RegistryServer, registry: SchemaRegistryClient) -> No
     assert seen == ["/subjects/orders-value/versions?normalize=true"]
 
 
-def test_avro_references(registry: SchemaRegistryClient) -> None:
+def test_avro_references(server: RegistryServer, registry: SchemaRegistryClient) -> None:
     money = '{"type":"record","name":"Money","namespace":"shop","fields":[{"name":"cents","type":"long"}]}'
     line = (
         '{"type":"record","name":"Line","namespace":"shop","fields":[{"name":"price","type":"shop.Money"}]}'
@@ -165,8 +165,11 @@ def test_avro_references(registry: SchemaRegistryClient) -> None:
     either = AvroSerializer(registry, '["shop.Line", "shop.Money"]', references=references)
     context = SerializationContext("either", "value")
     assert either({"cents": 2}, context) == b"\x00\x00\x00\x00\x04\x02\x04"
-    with pytest.raises(SerializationError, match=r"uses the type shop\.\w+.*SchemaReference"):
+    with pytest.raises(SchemaRegistryError, match="check its text, type and references"):
         AvroSerializer(registry, order)({}, SerializationContext("other", "value"))
+    server.schemas.append({"schema": order})  # by a registry that does not look into schemas
+    with pytest.raises(SerializationError, match=r"uses the type shop\.\w+.*SchemaReference"):
+        AvroSerializer(registry, use_schema_id=len(server.schemas))({}, VALUE)
 
 
 def test_json_references(registry: SchemaRegistryClient) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 from kprod.errors import KafkaConfigurationError, KafkaError
 from kprod.records import Bytes
-from kprod.schema_registry.client import RegisteredSchema, Schema, SchemaRegistryClient
+from kprod.schema_registry.client import RegisteredSchema, Schema, SchemaReference, SchemaRegistryClient
 from kprod.schema_registry.errors import SerializationError
 from kprod.schema_registry.framing import Framing, SchemaId, framing
 from kprod.schema_registry.subjects import SubjectNameStrategy, subject_name_strategy
@@ -290,8 +290,6 @@ def with_references(schema: Schema | str | None, kind: Any, references: Any) -> 
     text = getattr(schema, "schema_str", None)
     if text is not None:
         given = getattr(schema, "references", None) or ()
-        from kprod.schema_registry.client import SchemaReference
-
         found = tuple(SchemaReference(each.name, each.subject, each.version) for each in given)
         return Schema(text, getattr(schema, "schema_type", None) or kind, found + tuple(references))
     if not isinstance(schema, Schema) or schema.type != kind:

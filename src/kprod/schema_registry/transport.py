@@ -119,7 +119,7 @@ class RegistryTransport:
         failed: SchemaRegistryUnavailableError | None = None
         for attempt in range(self._retries + 1):
             if attempt:
-                # Full jitter, so that many processes do not come back at the same moment.
+                # Up to half is random, so that many processes do not come back at the same moment.
                 bound = min(self._backoff_max_ms, self._backoff_ms * 2 ** (attempt - 1))
                 self._sleep(random.uniform(bound / 2, bound) / 1000)
             first = self._preferred
