@@ -161,7 +161,8 @@ def test_offsets_of_kafka_pythons_consumer(
         source, bootstrap_servers=kafka.bootstrap_servers, group_id=group, enable_auto_commit=False
     )
     try:
-        wait_until(lambda: consumer.poll(timeout_ms=100) or consumer.assignment(), "partitions")
+        # kafka-python's consumer can take long to join the first group of a broker.
+        wait_until(lambda: consumer.poll(timeout_ms=100) or consumer.assignment(), "partitions", timeout=90)
         place = kafka_python.TopicPartition(source, 0)
         with tx.transaction():
             tx.send_offsets_to_transaction(

@@ -129,7 +129,8 @@ class Attack(NamedTuple):
 LENGTH = "announced an answer of an impossible length"
 NOT_ASKED = "answer to a request that was not made"
 MALFORMED = "malformed|not a usable Kafka broker"
-LOST = "connection was lost"
+# A broker that ends the connection at Metadata, without a word, does what one does that wants SASL.
+LOST = "connection was lost|as a listener does that wants SASL"
 LATE = "no answer (within|yet)|no connection within|timed out"
 
 FRAMES = {

@@ -161,12 +161,13 @@ def test_sequence_numbers_wrap_at_2_to_the_31(cluster: MockCluster, make_produce
         cluster.inject("Produce", close_connection="after", skip=10),
         cluster.inject("Produce", drop_response=True, skip=14),
     ]
-    send_numbers(producer, 200)
+    # Enough batches for every fault, even when they get full while one waits.
+    send_numbers(producer, 900)
     producer.flush(20)
     assert all(fault.hits for fault in faults)
     records = cluster.records("t")
-    assert values(cluster) == [0, *range(200)]
-    assert [record.sequence for record in records] == [(first + i) % 2**31 for i in range(201)]
+    assert values(cluster) == [0, *range(900)]
+    assert [record.sequence for record in records] == [(first + i) % 2**31 for i in range(901)]
     assert len({(record.producer_id, record.producer_epoch) for record in records}) == 1
 
 

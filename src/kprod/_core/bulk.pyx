@@ -18,7 +18,7 @@ from libc.stdlib cimport free, malloc, qsort, realloc
 from libc.string cimport memset
 
 from kprod._core.accumulator cimport (
-    Accumulator, Topic, choose_round_robin, choose_sticky, compress_batch, free_batch_data, is_available, kp_accumulator,
+    Topic, choose_round_robin, choose_sticky, compress_batch, free_batch_data, is_available, kp_accumulator,
     leave_sticky, locked_close_open, locked_grow, locked_object_slots, locked_open_batch, mark_dirty, try_batch_memory,
     unpin_batch, wake_loop,
 )
@@ -306,7 +306,8 @@ cdef int64_t locked_append_run(kp_bulk* c, kp_partition* p, int64_t end, int64_t
         body = r.fixed_size + varint_size(delta) + varint_size(b.count)
         total = varint_size(body) + body
         if (delta > INT32_MAX or delta < INT32_MIN or (b.count > 0 and b.length + total > limit)
-                or ((b.length + total > b.capacity or b.count == b.info_capacity) and not locked_grow(a, b, total, limit))
+                or ((b.length + total > b.capacity or b.count == b.info_capacity)
+                    and not locked_grow(a, b, total, limit))
                 or (c.on_delivery != NULL and not locked_object_slots(a, b, &b.callbacks, &b.callbacks_capacity))
                 or (a.keep_headers and r.headers != NULL
                     and not locked_object_slots(a, b, &b.headers, &b.headers_capacity))):
@@ -526,7 +527,6 @@ cdef class Bulk:
     cdef int take_headers(self, object headers) except -1:
         """Encode headers: one list for all records, or one for each."""
         cdef int64_t n = self.values.length
-        cdef kp_headers h
         cdef Py_ssize_t i = 0
         self.given_headers, self.headers_by_record = split_headers(headers, n)
         if not self.headers_by_record:
@@ -651,8 +651,10 @@ cdef class Bulk:
         cdef int64_t n = self.values.length
         if self.on_delivery is not None:
             self.c.on_delivery = <PyObject*>self.on_delivery
-            for i in range(n):
+            i = 0
+            while i < n:
                 Py_INCREF(self.on_delivery)
+                i += 1
         if self.c.a.keep_headers:
             if self.headers_by_record:
                 self.c.kept_headers = tuple_items(<PyObject*>self.given_headers)
@@ -910,9 +912,9 @@ cdef Column column_of(str name, object source):
     if isinstance(source, tuple) and len(source) == 2:
         return column_of_buffers(name, source[0], source[1])
     raise TypeError(
-        f"{name} must be an Arrow array (with __arrow_c_array__() or __arrow_c_stream__(), as those of pyarrow, polars, "
-        f"pandas and DuckDB have) or a pair of buffers (data, offsets), got {type(source).__name__}; send_many() takes "
-        "sequences of bytes")
+        f"{name} must be an Arrow array (with __arrow_c_array__() or __arrow_c_stream__(), as those of pyarrow, "
+        f"polars, pandas and DuckDB have) or a pair of buffers (data, offsets), got {type(source).__name__}; "
+        "send_many() takes sequences of bytes")
 
 
 cdef BulkDeliveryFuture send_prepared(Bulk bulk, object headers):

@@ -113,12 +113,12 @@ cdef class BulkDeliveryFuture:
         """The segments, with those of split batches replaced by their pieces."""
         cdef list segments = self.segments
         cdef list made
-        cdef Segment segment
+        cdef Segment segment, whole
         for segment in segments:
             if segment.outcome() == OUTCOME_SPLIT:
                 made = []
-                for segment in segments:
-                    add_pieces(segment, made)
+                for whole in segments:
+                    add_pieces(whole, made)
                 # Another thread makes the same list.
                 self.segments = made
                 return made
@@ -262,7 +262,7 @@ cdef class BulkDeliveryFuture:
 
     @property
     def exception(self):
-        """The exception of the first record, by index, that failed; None while a record is undecided, or if none did."""
+        """The exception of the first record, by index, that failed; None while one is undecided, or if none did."""
         return self.first_error() if self.outcome() == OUTCOME_FAILED else None
 
     def retriable(self):

@@ -378,7 +378,7 @@ class Connections:
         elif node.state is State.AUTHENTICATING:
             text = f"{text} during SASL authentication; the broker's log says why"
         refusal = self._tls_refusal(node, by_tls, note)
-        if refusal is None and not system_error:
+        if refusal is None and not system_error and reason == delivery.DISCONNECTED:
             refusal = self._sasl_listener(node)
         if refusal is not None:
             text = str(refusal.args[0])
