@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import ssl
+import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -13,6 +14,8 @@ import pytest
 
 from kprod.errors import KafkaConfigurationError, RetriableError
 from kprod.schema_registry import (
+    AvroSerializer,
+    JSONSerializer,
     RegisteredSchema,
     Schema,
     SchemaReference,
@@ -247,3 +250,24 @@ def test_tls(tmp_path: Path, server: RegistryServer) -> None:
 def test_options_that_are_not_accepted(options: dict[str, object], what: str) -> None:
     with pytest.raises(KafkaConfigurationError, match=what):
         SchemaRegistryClient(**options)  # type: ignore[arg-type]
+
+
+def test_httpx_does_as_well(server: RegistryServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "httpx2", None)
+    with SchemaRegistryClient(server.url) as registry:
+        assert registry._transport._library.__name__ == "httpx"
+        assert registry.register("s", SCHEMA).id == 1
+
+
+def test_what_is_not_installed(
+    server: RegistryServer, registry: SchemaRegistryClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("httpx", "httpx2", "fastavro", "jsonschema"):
+        monkeypatch.setitem(sys.modules, name, None)
+    with pytest.raises(ImportError, match=r"pip install 'kprod\[registry\]'"):
+        SchemaRegistryClient(server.url)
+    with pytest.raises(ImportError, match=r"pip install 'kprod\[avro\]'"):
+        AvroSerializer(registry, "{}")
+    with pytest.raises(ImportError, match=r"pip install 'kprod\[json\]'"):
+        JSONSerializer("{}", registry)
+    JSONSerializer("{}", registry, validate=False)
