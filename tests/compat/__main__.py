@@ -1,8 +1,9 @@
 """Run another client's producer tests against kprod: ``python -m tests.compat aiokafka CHECKOUT``.
 
-CHECKOUT is a clone of the client's repository at the version that is installed. A broker of Apache Kafka is
-started for the tests. ``--table`` writes the table of docs/compatibility.md. A test that ends in another way
-than the client's ``*_suite.py`` says is an error, and so is one that is listed there and does not exist.
+CHECKOUT is a clone of the client's repository at the version that is installed, or the nearest tag before it.
+A broker of Apache Kafka is started for the tests. ``--table`` writes the table of docs/compatibility.md. A
+test that ends in another way than the client's ``*_suite.py`` says is an error, and so is one that is listed
+there and does not exist.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from tests.compat.suite import (
     SUITE_VARIABLE,
     TLS_VARIABLE,
     Suite,
+    listed,
 )
 
 HERE = Path(__file__).resolve().parent
@@ -75,6 +77,10 @@ def run(suite: Suite, checkout: Path, arguments: list[str]) -> dict[str, str]:
             cwd=checkout,
             env={
                 **os.environ,
+                **{
+                    name: value.format(bootstrap=cluster.bootstrap_servers, folder=folder)
+                    for name, value in suite.environment.items()
+                },
                 "PYTHONPATH": os.pathsep.join(search),
                 "PYTHONSAFEPATH": "1",
                 BOOTSTRAP_VARIABLE: cluster.bootstrap_servers,
@@ -93,20 +99,22 @@ def table(suite: Suite, found: dict[str, str]) -> str:
     """The outcomes as Markdown."""
     public = {name: outcome for name, outcome in found.items() if outcome != "private"}
     passed = sum(outcome == "passed" for outcome in public.values())
-    version = importlib.metadata.version(suite.distribution)
+    version = suite.release or importlib.metadata.version(suite.distribution)
     lines = [
-        f"{suite.client} {version} (`{suite.repository}`): {len(found)} tests; {len(public)} use public API "
-        f"only, of which {passed} pass ({passed / max(1, len(public)):.0%}).",
+        f"{suite.distribution} {version} (`{suite.repository}`): {len(found)} tests; {len(public)} use "
+        f"public API only, of which {passed} pass ({passed / max(1, len(public)):.0%}).",
         "",
         "| test | |",
         "|---|---|",
     ]
     for name, outcome in sorted(found.items()):
-        reason = suite.private.get(name) or suite.differs.get(name)
+        entry = listed(suite.private, name)
+        different = listed(suite.differs, name)
+        reason = suite.private[entry] if entry else suite.differs[different] if different else None
         said = (
             "passes" if outcome == "passed" else f"cannot apply: {reason}" if outcome == "private" else reason
         )
-        lines.append(f"| `{name}` | {said or outcome} |")
+        lines.append(f"| `{name.replace('|', chr(92) + '|')}` | {said or outcome} |")
     return "\n".join(lines)
 
 
@@ -114,12 +122,18 @@ def unexpected(suite: Suite, found: dict[str, str]) -> list[str]:
     """What is not as the description of the suite says."""
     problems = []
     for name, outcome in sorted(found.items()):
-        if outcome in ("failed", "skipped") and name not in suite.differs:
+        differs = listed(suite.differs, name)
+        if outcome in ("failed", "skipped") and not differs:
             problems.append(f"{name} {outcome}")
-        if outcome == "passed" and name in suite.differs:
+        if outcome == "passed" and differs:
             problems.append(f"{name} passes, but is listed as one that does not")
+    present = {
+        entry for name in found for entry in (listed(suite.private, name), listed(suite.differs, name))
+    }
     problems += [
-        f"{name} is listed, but there is no such test" for name in suite.private if name not in found
+        f"{name} is listed, but there is no such test"
+        for name in (*suite.private, *suite.differs)
+        if name not in present
     ]
     return problems
 

@@ -14,16 +14,17 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from tests.compat.suite import OUTCOMES_VARIABLE, SUITE_VARIABLE, Suite
+    from tests.compat.suite import OUTCOMES_VARIABLE, SUITE_VARIABLE, Suite, listed
 else:
-    from suite import OUTCOMES_VARIABLE, SUITE_VARIABLE
+    from suite import OUTCOMES_VARIABLE, SUITE_VARIABLE, listed
 
 _suite: Suite
 _outcomes: dict[str, str] = {}
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    """Put kprod in before any test module is imported."""
+@pytest.hookimpl(tryfirst=True)
+def pytest_load_initial_conftests() -> None:
+    """Put kprod in before any conftest or test module is imported."""
     global _suite
     _suite = importlib.import_module(os.environ[SUITE_VARIABLE]).SUITE
     _suite.swap()
@@ -31,10 +32,17 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave out what uses the client's own parts; it is listed with its reason."""
-    kept = [item for item in items if _name(item.nodeid) not in _suite.private]
-    left_out = [item for item in items if _name(item.nodeid) in _suite.private]
-    for item in left_out:
-        _outcomes[_name(item.nodeid)] = "private"
+    kept: list[pytest.Item] = []
+    left_out: list[pytest.Item] = []
+    for item in items:
+        name = _name(item.nodeid)
+        if listed(_suite.elsewhere, name):
+            left_out.append(item)
+        elif listed(_suite.private, name):
+            _outcomes[name] = "private"
+            left_out.append(item)
+        else:
+            kept.append(item)
     config.hook.pytest_deselected(items=left_out)
     items[:] = kept
 
@@ -58,4 +66,5 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
 def _name(node_id: str) -> str:
     path, _, rest = node_id.partition("::")
-    return f"{path.rpartition('/')[2]}::{rest.rpartition('::')[2]}"
+    test, bracket, parameters = rest.partition("[")
+    return f"{path.rpartition('/')[2]}::{test.rpartition('::')[2]}{bracket}{parameters}"

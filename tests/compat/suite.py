@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,8 +21,11 @@ class Suite:
         swap: puts kprod's class into the client's modules; called before test modules are imported.
         secure: whether the broker also listens with TLS and SASL.
         private: tests that reach into the client's own parts, and into which: they cannot run on anything
-            else.
+            else. Keys here and below are ``file::test``, with ``[parameters]`` or without, or ``file::*``.
         differs: tests that use the public API only and fail all the same, and why.
+        elsewhere: tests in these files that have nothing to do with the producer; they are not counted.
+        release: the tag of the checkout, where there is none of the version that is installed.
+        environment: variables for the tests; ``{bootstrap}`` and ``{folder}`` are filled in.
         plugins: further pytest plug-ins, with fixtures that stand in for those of the suite's conftest.
         arguments: more arguments for pytest.
     """
@@ -38,6 +41,18 @@ class Suite:
     plugins: tuple[str, ...] = ()
     arguments: tuple[str, ...] = ()
     secure: bool = False
+    elsewhere: frozenset[str] = frozenset()
+    release: str | None = None
+    environment: dict[str, str] = field(default_factory=dict)
+
+
+def listed(names: Collection[str], test: str) -> str | None:
+    """The entry that stands for a test: itself, itself for all parameters, or all of its file."""
+    base = test.partition("[")[0]
+    for name in (test, base, f"{test.partition('::')[0]}::*"):
+        if name in names:
+            return name
+    return None
 
 
 BOOTSTRAP_VARIABLE = "KPROD_COMPAT_BOOTSTRAP"

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import logging
 import pickle
+import signal
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -555,3 +558,106 @@ def test_many_threads_produce_and_poll(
     eventually(lambda: len(seen) == 800)
     assert set(seen) == {None}
     assert len(cluster.records("t", 0)) == 800
+
+
+class Lines(logging.Handler):
+    """Keeps what is logged."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.texts: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.texts.append(record.getMessage())
+
+
+def test_the_logger_gets_the_lines_of_its_client_in_librdkafkas_form() -> None:
+    logger = logging.getLogger("compat-forward")
+    logger.setLevel(logging.DEBUG)
+    lines = Lines()
+    logger.addHandler(lines)
+    producer = compat.Producer({"client.id": "mine", "logger": logger, "debug": "msg"})
+    assert lines.texts[0].startswith("INIT [mine]: kprod ")
+    engine = logging.getLogger("kprod.engine")
+    engine.error("mine: broker %s: %s", "b:1", "is gone")
+    engine.error("yours: broker b:1: is gone")
+    assert [text.partition(" ")[2] for text in lines.texts[1:] if "gone" in text] == [
+        "[mine]: broker b:1: is gone"
+    ]
+    producer.close()
+    count = len(lines.texts)
+    engine.error("mine: once more")
+    assert len(lines.texts) == count
+
+
+@pytest.mark.parametrize("name", ["root", "kprod", "kprod.mine"])
+def test_a_logger_that_has_kprods_lines_does_not_get_them_twice(name: str) -> None:
+    logger = logging.getLogger(None if name == "root" else name)
+    lines = Lines()
+    logging.getLogger().addHandler(lines)
+    try:
+        with compat.Producer({"client.id": "twice", "logger": logger}):
+            logging.getLogger("kprod.engine").error("twice: once")
+    finally:
+        logging.getLogger().removeHandler(lines)
+    assert [text for text in lines.texts if text.endswith("once")] == ["twice: once"]
+
+
+def test_credentials_can_be_replaced(make_cluster: MakeCluster, eventually: Eventually) -> None:
+    cluster = make_cluster(sasl_users={"alice": "new"}, sasl_mechanisms=["PLAIN"])
+    conf = {
+        "bootstrap.servers": cluster.bootstrap_servers,
+        "security.protocol": "SASL_PLAINTEXT",
+        "sasl.mechanism": "PLAIN",
+        "sasl.username": "alice",
+        "sasl.password": "old",
+        "reconnect.backoff.max.ms": 200,
+    }
+    seen: list[Any] = []
+    with compat.Producer(conf) as producer:
+        with pytest.raises(TypeError, match="username must be a str"):
+            producer.set_sasl_credentials(None, "new")  # type: ignore[arg-type]
+
+        def delivered() -> bool:
+            try:
+                producer.produce("t", b"v", on_delivery=lambda error, message: seen.append(error))
+            except compat.KafkaException as error:
+                seen.append(error.args[0])
+            assert producer.flush(30) == 0
+            return seen[-1] is None
+
+        assert not delivered()
+        assert {error.code() for error in seen} == {KafkaError.SASL_AUTHENTICATION_FAILED}  # type: ignore[attr-defined]
+        producer.set_sasl_credentials("alice", "new")
+        eventually(delivered)
+    with compat.Producer({}) as producer:
+        producer.set_sasl_credentials("alice", "new")  # as librdkafka: taken without SASL, too
+
+
+def test_waiting_ends_with_ctrl_c() -> None:
+    main = threading.main_thread().ident
+    assert main is not None
+    with compat.Producer({"message.timeout.ms": 60_000}) as producer:
+        producer.produce("t", b"v")
+        for call in (producer.poll, producer.flush):
+            interrupt = threading.Timer(0.2, signal.pthread_kill, (main, signal.SIGINT))
+            interrupt.start()
+            with pytest.raises(KeyboardInterrupt):
+                call(30)
+            interrupt.join()
+        producer.purge()
+
+
+def test_a_producer_that_is_dropped_takes_its_thread_along(eventually: Eventually) -> None:
+    def threads() -> set[str]:
+        return {thread.name for thread in threading.enumerate() if thread.name.startswith("dropped-")}
+
+    producer = compat.Producer(
+        {"client.id": "dropped", "stats_cb": print, "statistics.interval.ms": 3_600_000}
+    )
+    assert threads()
+    reference = weakref.ref(producer)
+    del producer
+    gc.collect()
+    assert reference() is None
+    eventually(lambda: not threads())

@@ -169,3 +169,94 @@ def test_every_name_of_the_original_errors_is_there() -> None:
     assert compat.errors.NoBrokersAvailable is own.NoBrokersAvailable
     with pytest.raises(AttributeError, match="no_such_name"):
         _ = compat.errors.no_such_name
+
+
+@pytest.mark.parametrize(
+    ("configs", "named"),
+    [
+        ({"enable_idempotence": True, "acks": 1, "retries": 0}, ["acks=1", "retries=0"]),
+        ({"enable_idempotence": True, "api_version": (0, 10)}, ["api_version=(0, 10)"]),
+        ({"transactional_id": "t", "acks": 0, "api_version": (0, 10)}, ["acks=0", "api_version"]),
+        (
+            {"transactional_id": "t", "max_in_flight_requests_per_connection": 10},
+            ["max_in_flight_requests_per_connection=10"],
+        ),
+        (
+            {"transactional_id": "t", "enable_idempotence": False},
+            ["transactional_id without enable_idempotence"],
+        ),
+    ],
+)
+def test_everything_that_contradicts_idempotence_is_named(configs: dict[str, Any], named: list[str]) -> None:
+    with pytest.raises(kafka.errors.KafkaConfigurationError) as caught:
+        compat.KafkaProducer(**configs)
+    assert [text for text in named if text not in str(caught.value)] == []
+
+
+class Snapshot:
+    """What a partitioner asks about a cluster."""
+
+    def __init__(self, partitions: set[int], available: set[int]) -> None:
+        self.partitions = partitions
+        self.available = available
+
+    def topics(self) -> set[str]:
+        return {"t"} if self.partitions else set()
+
+    def partitions_for_topic(self, topic: str) -> set[int]:
+        return self.partitions
+
+    def available_partitions_for_topic(self, topic: str) -> set[int]:
+        return self.available
+
+
+def test_partitioners_choose_as_the_original() -> None:
+    cluster = Snapshot(set(range(23)), set(range(23)))
+    for kind in ("DefaultPartitioner", "StickyPartitioner"):
+        ours, theirs = getattr(compat.partitioner, kind)(), getattr(peer.partitioner, kind)()
+        for key in (b"", b"a", b"key", bytes(range(256))):
+            arguments = ("t", key, key, None, None, cluster)
+            assert ours.partition(*arguments) == theirs.partition(*arguments)
+        with pytest.raises(ValueError, match="not found"):
+            ours.partition("other", None, None, b"v", b"v", cluster)
+    assert compat.partitioner.murmur2(b"abc") == peer.partitioner.murmur2(b"abc")
+
+
+def test_the_sticky_partitioner_moves_on_with_a_new_batch_only() -> None:
+    sticky = compat.partitioner.StickyPartitioner()
+    cluster = Snapshot(set(range(5)), {1, 3})
+
+    def choose() -> int:
+        return sticky.partition("t", None, None, b"v", b"v", cluster)
+
+    first = choose()
+    assert {choose() for _ in range(20)} == {first}
+    sticky.on_new_batch("t", cluster, first)
+    (second,) = {1, 3} - {first}
+    assert choose() == second
+    sticky.on_new_batch("t", cluster, first)  # too late: it has moved on already
+    assert choose() == second
+    cluster.available = {first}
+    assert choose() == first
+    cluster.available = set()
+    sticky.on_new_batch("t", cluster, first)
+    assert choose() in range(5)
+    sticky.on_new_batch("t", Snapshot(set(), set()), choose())
+
+
+def test_a_partitioner_in_the_original_form_is_asked(cluster: MockCluster, make: Make) -> None:
+    class Last(compat.partitioner.Partitioner):
+        def partition(
+            self,
+            topic: str,
+            key: Any,
+            serialized_key: bytes | None,
+            value: Any,
+            serialized_value: bytes | None,
+            cluster: Any,
+        ) -> int:
+            return int(max(cluster.partitions_for_topic(topic)))
+
+    cluster.create_topic("three", 3)
+    producer = make(partitioner=Last())
+    assert producer.send("three", b"v").get(timeout=10).partition == 2

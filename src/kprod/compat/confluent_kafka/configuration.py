@@ -150,6 +150,8 @@ class Configuration:
     throttle_cb: Callable[[Any], object] | None = None
     on_delivery: Callable[[Any, Any], object] | None = None
     logger: logging.Logger | None = None
+    debug: str = ""
+    """``debug``: only whether there is any; how much kprod logs is set at the logger ``kprod``."""
     only_errors: bool = False
     """Report only what was not delivered (``delivery.report.only.error``)."""
     max_messages: int = 100_000
@@ -184,6 +186,7 @@ def configure(given: Mapping[str, Any]) -> Configuration:
         else:
             setattr(result, "on_delivery" if name.startswith("dr_") else name, callback)
     result.logger = conf.pop("logger", None)
+    result.debug = str(conf.get("debug") or "")
     _read_timeouts(conf, result)
     _read_rest(conf, result)
     return result

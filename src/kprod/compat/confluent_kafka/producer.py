@@ -6,11 +6,13 @@ import functools
 import logging
 import threading
 import time
+import weakref
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from kprod import errors
-from kprod.compat.confluent_kafka import cluster, statistics
+from kprod._version import __version__
+from kprod.compat.confluent_kafka import cluster, log, statistics
 from kprod.compat.confluent_kafka.configuration import Configuration, configure, refused
 from kprod.compat.confluent_kafka.error import (
     KafkaError,
@@ -70,6 +72,13 @@ class Producer:
         conf = configure({**(args[0] if args else {}), **kwargs})
         self._conf: Configuration = conf
         self._logger = conf.logger or _logger
+        client_id = conf.options["client_id"]
+        self._end_log: Callable[[], object] = (
+            (lambda: None) if conf.logger is None else log.forward(self, conf.logger, client_id)
+        )
+        if conf.debug:
+            text = f"kprod {__version__} as librdkafka's producer, debug {conf.debug}"
+            log.write(self._logger, logging.DEBUG, "INIT", client_id, text)
         self._reports = Reports()
         self._under_way = 0
         self._count_lock = threading.Lock()
@@ -450,12 +459,28 @@ class Producer:
         return cluster.described(node, body)
 
     def set_sasl_credentials(self, username: str, password: str) -> None:
-        """Change the credentials for PLAIN and SCRAM: they are used from the next authentication on."""
+        """Change the credentials for PLAIN and SCRAM: they are used from the next authentication on.
+
+        Without effect where SASL is not configured, as in librdkafka.
+
+        Args:
+            username: the name.
+            password: the password.
+
+        Raises:
+            TypeError: one of them is not a str.
+        """
         self._check_open()
-        change = getattr(self._producer, "set_sasl_credentials", None)
-        if change is None:
-            raise _exception("_NOT_CONFIGURED", "SASL is not configured")
-        change(username, password)
+        for name, value in (("username", username), ("password", password)):
+            if not isinstance(value, str):
+                raise TypeError(f"{name} must be a str, not {type(value).__name__}")
+        if self._producer is None:
+            return
+        try:
+            # As callables: librdkafka takes an empty name or password as well.
+            self._producer.set_sasl_credentials(lambda: username, lambda: password)
+        except errors.IllegalStateError:
+            self._logger.debug("set_sasl_credentials() is without effect: SASL is not configured")
 
     # -- the end
 
@@ -474,12 +499,13 @@ class Producer:
         try:
             self._flush(None)
         finally:
-            self._open = False
             with self._work:
+                self._open = False
                 self._work.notify_all()
             self._reports.wake()
             if producer is not None:
                 producer.close()
+            self._end_log()
         return True
 
     def __enter__(self) -> Self:
@@ -509,42 +535,55 @@ class Producer:
 class _Worker:
     """Sends messages whose topic has become known, and reports events.
 
-    It holds no more than its producer's parts, and ends with it.
+    It ends with its producer: it holds that only while it works, not while it waits.
     """
 
     def __init__(self, producer: Producer) -> None:
-        self._owner = producer
+        self._work = producer._work
+        self._gone = False
+        self._owner = weakref.ref(producer, self._producer_gone)
         self._trouble: str | None = None
         self._throttle_ms = 0
         self._pause = 0.005
         self._statistics_at = time.monotonic() + producer._conf.statistics_interval_s
 
+    def _producer_gone(self, _: object) -> None:
+        with self._work:
+            self._gone = True
+            self._work.notify_all()
+
     def run(self) -> None:
-        owner = self._owner
+        while (owner := self._owner()) is not None and owner._open:
+            expires, wake_at = self._look_after(owner)
+            with self._work:
+                idle = owner._open and (expires is not None or not owner._unassigned)
+                # Before the wait, and before _gone is read: this may be the last that holds it.
+                del owner
+                if idle and not self._gone:
+                    self._work.wait(max(0.0, min(wake_at) - time.monotonic()) if wake_at else None)
+
+    def _look_after(self, owner: Producer) -> tuple[float | None, list[float]]:
+        """Do what is due; returns when the next message is too old, and when there is something to do."""
         conf = owner._conf
         watches = bool(conf.error_cb or conf.throttle_cb)
-        while owner._open:
-            expires = owner._unassigned.advance() if owner._unassigned else None
-            now = time.monotonic()
-            if watches:
-                self._watch()
-            wake_at = [now + _CHECK_S] if watches else []
-            if conf.stats_cb and conf.statistics_interval_s:
-                if now >= self._statistics_at:
-                    self._statistics_at = now + conf.statistics_interval_s
-                    owner._reports.add(functools.partial(conf.stats_cb, statistics.as_json(owner)))
-                wake_at.append(self._statistics_at)
-            if expires is not None:
-                self._pause = min(self._pause * 1.5, _CHECK_S)
-                wake_at += [expires, now + self._pause]
-            else:
-                self._pause = 0.005
-            with owner._work:
-                if owner._open and (expires is not None or not owner._unassigned):
-                    owner._work.wait(max(0.0, min(wake_at) - now) if wake_at else None)
+        expires = owner._unassigned.advance() if owner._unassigned else None
+        now = time.monotonic()
+        if watches:
+            self._watch(owner)
+        wake_at = [now + _CHECK_S] if watches else []
+        if conf.stats_cb and conf.statistics_interval_s:
+            if now >= self._statistics_at:
+                self._statistics_at = now + conf.statistics_interval_s
+                owner._reports.add(functools.partial(conf.stats_cb, statistics.as_json(owner)))
+            wake_at.append(self._statistics_at)
+        if expires is not None:
+            self._pause = min(self._pause * 1.5, _CHECK_S)
+            wake_at += [expires, now + self._pause]
+        else:
+            self._pause = 0.005
+        return expires, wake_at
 
-    def _watch(self) -> None:
-        owner = self._owner
+    def _watch(self, owner: Producer) -> None:
         conf = owner._conf
         engine = None if owner._producer is None else owner._producer._engine_started
         if engine is None:

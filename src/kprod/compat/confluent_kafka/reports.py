@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import collections
+import math
 import threading
 import time
 from collections.abc import Callable
+
+_SIGNALS_S = 0.2
+"""How long the main thread waits at a time, in seconds: the system may give the signal of Ctrl-C to another
+thread, and a wait that nothing ends would not see it."""
 
 
 class Reports:
@@ -54,15 +59,17 @@ class Reports:
 
     def wait(self, deadline: float | None) -> bool:
         """Wait for a call to make, or for :meth:`wake`; False: the deadline (monotonic s) is over."""
+        chunk = _SIGNALS_S if threading.current_thread() is threading.main_thread() else math.inf
         with self._arrived:
             self._waiting += 1
             try:
-                if self._calls:
-                    return True
-                left = None if deadline is None else deadline - time.monotonic()
-                if left is not None and left <= 0:
-                    return False
-                self._arrived.wait(left)
+                while not self._calls:
+                    left = math.inf if deadline is None else deadline - time.monotonic()
+                    if left <= 0:
+                        return False
+                    pause = min(left, chunk)
+                    if self._arrived.wait(None if pause == math.inf else pause):
+                        break
                 return True
             finally:
                 self._waiting -= 1

@@ -2,10 +2,10 @@
 
 ``kprod.KafkaProducer`` has the same methods and options and costs less for each record: this module is for
 code that depends on kafka-python's exception classes, result types and defaults.
-``kprod.compat.kafka.errors`` stands in for ``kafka.errors``.
+``kprod.compat.kafka.errors`` and ``.partitioner`` stand in for ``kafka.errors`` and ``kafka.partitioner``.
 """
 
-from kprod.compat.kafka import errors
+from kprod.compat.kafka import errors, partitioner
 from kprod.compat.kafka.future import FutureRecordMetadata, RecordMetadata
 from kprod.compat.kafka.producer import KafkaProducer
 from kprod.records import OffsetAndMetadata, TopicPartition
@@ -17,4 +17,5 @@ __all__ = [
     "RecordMetadata",
     "TopicPartition",
     "errors",
+    "partitioner",
 ]

@@ -10,6 +10,7 @@ from kprod import errors as own
 from kprod import producer as native
 from kprod.compat.kafka.errors import translated
 from kprod.compat.kafka.future import FutureRecordMetadata
+from kprod.config import MAX_IDEMPOTENT_IN_FLIGHT
 
 if TYPE_CHECKING:
     from kprod._core.future import DeliveryFuture
@@ -53,6 +54,7 @@ class KafkaProducer(native.KafkaProducer):
 
     @_raising_theirs
     def __init__(self, **configs: Any) -> None:
+        _check_idempotence(configs)
         super().__init__(**{**self._DIFFERENT_DEFAULTS, **configs})
 
     def send(  # type: ignore[override]
@@ -106,3 +108,36 @@ class KafkaProducer(native.KafkaProducer):
     def max_usable_produce_magic(cls, api_version: Any = None) -> int:
         """The record format that is written: always 2 (Kafka 0.11)."""
         return 2
+
+
+def _check_idempotence(configs: Mapping[str, Any]) -> None:
+    """All that contradicts idempotence in one message, as kafka-python has it (KIP-679).
+
+    Only where idempotence was asked for; defaults give way to what contradicts them.
+    """
+    transactional = configs.get("transactional_id") is not None
+    idempotent = configs.get("enable_idempotence")
+    if not transactional and not idempotent:
+        return
+    conflicts = []
+    if idempotent is not None and not idempotent:
+        conflicts.append("transactional_id without enable_idempotence: leave out enable_idempotence=False")
+    if "acks" in configs and configs["acks"] not in ("all", -1, "-1"):
+        conflicts.append(f"acks={configs['acks']}: only acks='all' is possible")
+    if configs.get("retries") == 0:
+        conflicts.append("retries=0: leave retries out; delivery_timeout_ms bounds them")
+    in_flight = configs.get("max_in_flight_requests_per_connection")
+    if isinstance(in_flight, int) and in_flight > MAX_IDEMPOTENT_IN_FLIGHT:
+        conflicts.append(
+            f"max_in_flight_requests_per_connection={in_flight}: {MAX_IDEMPOTENT_IN_FLIGHT} are the most"
+        )
+    version = configs.get("api_version")
+    if isinstance(version, tuple) and version < (0, 11):
+        conflicts.append(f"api_version={version}: brokers know idempotence since (0, 11)")
+    if conflicts:
+        asked_by = (
+            f"transactional_id={configs['transactional_id']!r}"
+            if transactional
+            else "enable_idempotence=True"
+        )
+        raise own.KafkaConfigurationError(f"{asked_by} contradicts " + "; ".join(conflicts))
