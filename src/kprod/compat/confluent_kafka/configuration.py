@@ -117,21 +117,16 @@ PARTITIONERS = tuple(name for name in PARTITIONER_NAMES if name not in ("default
 
 DEFAULTS: Mapping[str, Any] = {
     "client_id": "rdkafka",
-    "delivery_timeout_ms": 300_000,
-    "linger_ms": 5.0,
-    "batch_size": 1_000_000,
-    "max_request_size": 1_000_000,
-    "partitioner": "consistent_random",
     "retry_backoff_ms": 100,
     "retry_backoff_max_ms": 1000,
     "reconnect_backoff_ms": 100,
     "reconnect_backoff_max_ms": 10_000,
     "metadata_max_age_ms": 900_000,
     "metadata_recovery_strategy": "rebootstrap",
-    "request_timeout_ms": 30_000,
 }
-"""librdkafka's defaults where they differ. Idempotence stays on, as in kprod: all that a program sees is that
-retries neither repeat nor reorder."""
+"""librdkafka's defaults where they differ, for options that are handed on as they are; the others have theirs
+where they are read. Idempotence stays on, as in kprod: all that a program sees is that retries neither repeat
+nor reorder."""
 
 
 def invalid(message: str) -> KafkaException:
@@ -271,9 +266,9 @@ def _value(name: str, value: Any) -> Any:
         return "all" if str(value) in ("-1", "all") else int(value)
     if name == "security.protocol":
         return str(value).upper()
-    if name in ("compression.codec",):
+    if name == "compression.codec":
         return str(value)
-    if name in ("compression.level",) and int(value) == -1:
+    if name == "compression.level" and int(value) == -1:
         return None
     if isinstance(value, str):
         try:

@@ -405,13 +405,13 @@ class Producer:
             raise _exception(
                 "_NOT_CONFIGURED", "The Transactional API requires transactional.id to be configured"
             )
-        deadline = None if timeout is None else _deadline(timeout)
+        deadline = _deadline(timeout)
         try:
             if self._producer is None:
                 self._reports.wait(deadline)
                 raise errors.KafkaTimeoutError("no bootstrap.servers")
             if name in ("commit_transaction", "send_offsets_to_transaction"):
-                if self._flush_assigned(deadline):
+                if self._flush(deadline):
                     raise errors.KafkaTimeoutError(f"{name}() timed out while messages were under way")
             elif name == "abort_transaction":
                 self._unassigned.purge()
@@ -430,9 +430,6 @@ class Producer:
         self._unfinished = None
         if name in ("commit_transaction", "abort_transaction"):
             self._reports.serve()
-
-    def _flush_assigned(self, deadline: float | None) -> int:
-        return self._flush(deadline) if len(self) else 0
 
     # -- the cluster
 
