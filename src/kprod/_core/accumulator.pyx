@@ -165,22 +165,29 @@ cdef class Topic:
 
 # ------------------------------------------------------------------------------------------------ partitioning
 
-cdef int is_available(kp_partition* p) noexcept nogil:
+cdef kp_broker* available_leader(kp_partition* p) noexcept nogil:
+    """The leader, unless it is not known or away. To be read once: the control thread may set another, or none."""
     # Brokers live as long as the loop, which outlives every send().
     cdef kp_broker* broker = <kp_broker*>kp_load_ptr(<void**>&p.broker)
-    return broker != NULL and kp_load32_relaxed(&broker.usable)
+    return broker if broker != NULL and kp_load32_relaxed(&broker.usable) else NULL
+
+
+cdef int is_available(kp_partition* p) noexcept nogil:
+    return available_leader(p) != NULL
 
 
 cdef int candidates_are(kp_topic* t, kp_partition** partitions, int32_t n) noexcept nogil:
     """Which partitions the sticky choice is among: 2 available ones in client.rack, 1 available ones, 0 all."""
+    cdef kp_broker* leader
     cdef int32_t i
     cdef int best = 0
     for i in range(n):
-        if is_available(partitions[i]):
+        leader = available_leader(partitions[i])
+        if leader != NULL:
             if not t.rack_aware:
                 return 1
             best = 1
-            if kp_load32_relaxed(&partitions[i].broker.near):
+            if kp_load32_relaxed(&leader.near):
                 return 2
     return best
 
@@ -189,6 +196,7 @@ cdef void locked_weigh_partitions(kp_topic* t, int64_t now_us) noexcept nogil:
     """Cumulative weights of the partitions with a leader: the shorter the queue, the heavier (KIP-794)."""
     cdef int32_t n = kp_load32(&t.n_partitions)
     cdef kp_partition** partitions = <kp_partition**>kp_load_ptr(<void**>&t.partitions)
+    cdef kp_broker* leader
     cdef int32_t i, queued, longest = 0
     cdef int among
     cdef int64_t total = 0
@@ -207,9 +215,10 @@ cdef void locked_weigh_partitions(kp_topic* t, int64_t now_us) noexcept nogil:
     among = candidates_are(t, partitions, n)
     t.n_candidates = 0
     for i in range(n):
-        if among > 0 and not is_available(partitions[i]):
+        leader = available_leader(partitions[i])
+        if among > 0 and leader == NULL:
             continue
-        if among == 2 and not kp_load32_relaxed(&partitions[i].broker.near):
+        if among == 2 and not kp_load32_relaxed(&leader.near):
             continue
         t.candidates[t.n_candidates] = i
         t.weights[t.n_candidates] = kp_load32_relaxed(&partitions[i].queued) if t.adaptive else 0
@@ -1093,27 +1102,9 @@ cdef int locked_open_batch(kp_accumulator* a, kp_partition* p, kp_batch* b, PyOb
 
     The engine's reference to `owner`, the Batch object, is the caller's, who gives it away unless this returns 0.
     """
-    kp_mutex_lock(&a.lock)
-    if a.gate != GATE_OPEN:
-        kp_mutex_unlock(&a.lock)
-        return 0
-    a.last_id += 1
-    b.id = a.last_id
-    b.older = a.newest
-    b.newer = NULL
-    if a.newest != NULL:
-        a.newest.newer = b
-    else:
-        a.oldest = b
-    a.newest = b
-    a.incomplete += 1
-    kp_mutex_unlock(&a.lock)
+    # All of it before the batch is among the incomplete ones: the loop looks at those without the partition's lock.
     b.owner = owner
     b.pins = 1
-    b.held_by = <kp_broker*>kp_load_ptr(<void**>&p.broker)
-    if b.held_by == NULL:
-        b.held_by = &a.nobody
-    kp_add64(&b.held_by.held, b.charged)
     b.partition = p
     b.created_us = now_us
     b.length = BATCH_OVERHEAD
@@ -1127,6 +1118,25 @@ cdef int locked_open_batch(kp_accumulator* a, kp_partition* p, kp_batch* b, PyOb
     b.node_id = -1
     b.stage = STAGE_OPEN
     b.in_queue = 1
+    kp_mutex_lock(&a.lock)
+    if a.gate != GATE_OPEN:
+        kp_mutex_unlock(&a.lock)
+        return 0
+    b.held_by = <kp_broker*>kp_load_ptr(<void**>&p.broker)
+    if b.held_by == NULL:
+        b.held_by = &a.nobody
+    kp_add64(&b.held_by.held, b.charged)
+    a.last_id += 1
+    b.id = a.last_id
+    b.older = a.newest
+    b.newer = NULL
+    if a.newest != NULL:
+        a.newest.newer = b
+    else:
+        a.oldest = b
+    a.newest = b
+    a.incomplete += 1
+    kp_mutex_unlock(&a.lock)
     b.next = NULL
     if p.tail != NULL:
         p.tail.next = b
