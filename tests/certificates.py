@@ -56,6 +56,8 @@ class CertificateAuthority:
         )
         self.file = folder / f"{name.replace(' ', '-')}.pem"
         self.file.write_bytes(self.pem)
+        self.revocations = self.file.with_suffix(".crl")
+        """Where :meth:`revoke` puts the list of revoked certificates."""
 
     @property
     def pem(self) -> bytes:
@@ -67,6 +69,7 @@ class CertificateAuthority:
         name: str,
         hosts: tuple[str, ...] = ("localhost", "127.0.0.1"),
         days: tuple[float, float] = (-1, 30),
+        revocable: bool = False,
     ) -> Certificate:
         """Make a key and a certificate for it.
 
@@ -74,9 +77,10 @@ class CertificateAuthority:
             name: common name, and part of the files' names.
             hosts: the names and addresses that it is for.
             days: from when until when it is valid, in days from now.
+            revocable: it says that :attr:`revocations` tells whether it is revoked.
         """
         key = ec.generate_private_key(ec.SECP256R1())
-        certificate = (
+        builder = (
             x509.CertificateBuilder()
             .subject_name(_name(name))
             .issuer_name(self._certificate.subject)
@@ -90,8 +94,12 @@ class CertificateAuthority:
             .add_extension(
                 x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key()), critical=False
             )
-            .sign(self._key, hashes.SHA256())
         )
+        if revocable:
+            uri = x509.UniformResourceIdentifier(self.revocations.as_uri())
+            place = x509.DistributionPoint([uri], relative_name=None, reasons=None, crl_issuer=None)
+            builder = builder.add_extension(x509.CRLDistributionPoints([place]), critical=False)
+        certificate = builder.sign(self._key, hashes.SHA256())
         chain = certificate.public_bytes(serialization.Encoding.PEM) + self.pem
         plain = _key_pem(key, serialization.NoEncryption())
         base = self.folder / name.replace(" ", "-")
@@ -109,26 +117,25 @@ class CertificateAuthority:
         files.store.write_bytes(plain + chain)
         return files
 
-    def revoke(self, certificate: Certificate) -> Path:
-        """A list of revoked certificates (CRL) that has this one in it; returns its PEM file."""
-        revoked = x509.load_pem_x509_certificate(certificate.certificate.read_bytes())
-        entry = (
-            x509.RevokedCertificateBuilder()
-            .serial_number(revoked.serial_number)
-            .revocation_date(_days(-1))
-            .build()
-        )
+    def revoke(self, *certificates: Certificate) -> Path:
+        """Write the list of revoked certificates (CRL, PEM) with these in it; returns :attr:`revocations`."""
         crl = (
             x509.CertificateRevocationListBuilder()
             .issuer_name(self._certificate.subject)
             .last_update(_days(-1))
             .next_update(_days(30))
-            .add_revoked_certificate(entry)
-            .sign(self._key, hashes.SHA256())
         )
-        path = certificate.certificate.with_suffix(".crl")
-        path.write_bytes(crl.public_bytes(serialization.Encoding.PEM))
-        return path
+        for certificate in certificates:
+            revoked = x509.load_pem_x509_certificate(certificate.certificate.read_bytes())
+            crl = crl.add_revoked_certificate(
+                x509.RevokedCertificateBuilder()
+                .serial_number(revoked.serial_number)
+                .revocation_date(_days(-1))
+                .build()
+            )
+        signed = crl.sign(self._key, hashes.SHA256())
+        self.revocations.write_bytes(signed.public_bytes(serialization.Encoding.PEM))
+        return self.revocations
 
 
 _KEY_CERT_SIGN = x509.KeyUsage(

@@ -109,6 +109,15 @@ def _stranger(cluster: KafkaCluster, folder: Path) -> dict[str, Any]:
     }
 
 
+def _wrong_client(cluster: KafkaCluster, what: str) -> dict[str, Any]:
+    certificate = cluster.wrong_client_certificates[what]
+    return {
+        **options_for(cluster, "MTLS"),
+        "ssl_certfile": str(certificate.certificate),
+        "ssl_keyfile": str(certificate.encrypted_key),
+    }
+
+
 WRONG: dict[str, tuple[type[errors.KafkaError], str, Callable[[KafkaCluster, Path], dict[str, Any]]]] = {
     "an authority that is not trusted": (
         errors.CertificateNotTrustedError,
@@ -134,6 +143,32 @@ WRONG: dict[str, tuple[type[errors.KafkaError], str, Callable[[KafkaCluster, Pat
             "bootstrap_servers": cluster.servers("SSL", "127.0.0.1"),
         },
     ),
+    "another host name in the certificate": (
+        errors.HostNameMismatchError,
+        "advertised.listeners",
+        lambda cluster, folder: options_for(cluster, "ELSEWHERE"),
+    ),
+    "an expired certificate": (
+        errors.CertificateExpiredError,
+        "Renew it",
+        lambda cluster, folder: options_for(cluster, "EXPIRED"),
+    ),
+    "a revoked certificate": (
+        errors.CertificateRevokedError,
+        "the broker needs a new one",
+        lambda cluster, folder: {
+            **options_for(cluster, "REVOKED"),
+            "ssl_crlfile": str(cluster.revocations),
+        },
+    ),
+    "a list of revoked certificates of another authority": (
+        errors.CertificateRevokedError,
+        "no list of the authority",
+        lambda cluster, folder: {
+            **options_for(cluster, "SSL"),
+            "ssl_crlfile": str(CertificateAuthority(folder, "other").revoke()),
+        },
+    ),
     "no client certificate": (
         errors.ClientCertificateRequiredError,
         "ssl_certfile",
@@ -152,6 +187,24 @@ WRONG: dict[str, tuple[type[errors.KafkaError], str, Callable[[KafkaCluster, Pat
         },
     ),
     "a client certificate of a stranger": (errors.ClientCertificateRefusedError, "trust store", _stranger),
+    "an expired client certificate": (
+        errors.ClientCertificateRefusedError,
+        "valid at this time",
+        lambda cluster, folder: _wrong_client(cluster, "expired"),
+    ),
+    "a revoked client certificate": (
+        errors.ClientCertificateRefusedError,
+        r"alert certificate (revoked|unknown)\).* not revoked",
+        lambda cluster, folder: _wrong_client(cluster, "revoked"),
+    ),
+    "a revoked client certificate, TLS 1.2": (
+        errors.ClientCertificateRefusedError,
+        r"alert certificate (revoked|unknown)\).* not revoked",
+        lambda cluster, folder: {
+            **_wrong_client(cluster, "revoked"),
+            "ssl_enabled_protocols": "TLSv1.2",
+        },
+    ),
     "TLS on the plaintext port": (
         errors.PlaintextListenerError,
         "'PLAINTEXT'",
@@ -199,3 +252,14 @@ def test_each_wrong_setting_has_an_error_of_its_own(
             producer.partitions_for(name)
     finally:
         producer.close(0)
+
+
+def test_what_is_not_revoked_passes_the_check(
+    kafka_secure: KafkaCluster, secure_topic: TopicFactory, make_producer: MakeProducer
+) -> None:
+    """The twin of the revoked ones: with the same list on both sides, records are written."""
+    name = secure_topic()
+    options = options_for(kafka_secure, "MTLS")
+    producer = make_producer(kafka_secure, **options, ssl_crlfile=str(kafka_secure.revocations))
+    assert producer.send(name, b"v").get(30).offset == 0
+    assert values_in(kafka_secure, name) == [b"v"]

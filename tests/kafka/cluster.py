@@ -49,10 +49,15 @@ _LOG_TAIL_BYTES = 16_384
 SECURE_LISTENERS: Mapping[str, str] = {
     "SSL": "SSL",
     "MTLS": "SSL",
+    "EXPIRED": "SSL",
+    "REVOKED": "SSL",
+    "ELSEWHERE": "SSL",
     "SASL_PLAINTEXT": "SASL_PLAINTEXT",
     "SASL_SSL": "SASL_SSL",
 }
-"""Names of the listeners that a secure cluster has beside PLAINTEXT, and their security protocols."""
+"""Names of the listeners that a secure cluster has beside PLAINTEXT, and their security protocols.
+
+EXPIRED, REVOKED and ELSEWHERE (another host's) are named for what is wrong with the broker's certificate."""
 USERS: Mapping[str, str] = {"admin": "admin-secret", "alice": "alice-secret"}
 """Users of a secure cluster and their passwords, for PLAIN and SCRAM. `admin` may do everything."""
 CLIENT_NAME = "kprod client"
@@ -172,7 +177,21 @@ class KafkaCluster:
         if secure:
             self.certificates = CertificateAuthority(self.folder)
             self.broker_certificate: Certificate = self.certificates.issue("broker", hosts=("localhost",))
-            self.client_certificate: Certificate = self.certificates.issue(CLIENT_NAME, hosts=("client",))
+            issue = self.certificates.issue
+            # Listeners with `ssl.client.auth` look up what is revoked, where these certificates say.
+            self.client_certificate: Certificate = issue(CLIENT_NAME, hosts=("client",), revocable=True)
+            self.wrong_client_certificates: Mapping[str, Certificate] = {
+                "expired": issue("expired client", hosts=("client",), days=(-2, -1), revocable=True),
+                "revoked": issue("revoked client", hosts=("client",), revocable=True),
+            }
+            self.wrong_certificates: Mapping[str, Certificate] = {
+                "EXPIRED": issue("expired broker", hosts=("localhost",), days=(-2, -1)),
+                "REVOKED": issue("revoked broker", hosts=("localhost",)),
+                "ELSEWHERE": issue("broker elsewhere", hosts=("kafka.example.com",)),
+            }
+            self.revocations: Path = self.certificates.revoke(
+                self.wrong_certificates["REVOKED"], self.wrong_client_certificates["revoked"]
+            )
         ports = _free_ports()
         self._nodes = {number: _Node(number, self.folder, ports) for number in range(1, nodes + 1)}
         atexit.register(self.stop)
@@ -580,6 +599,10 @@ class KafkaCluster:
             "ssl.truststore.type": "PEM",
             "ssl.truststore.location": str(self.certificates.file),
             "listener.name.mtls.ssl.client.auth": "required",
+            **{
+                f"listener.name.{listener.lower()}.ssl.keystore.location": str(certificate.store)
+                for listener, certificate in self.wrong_certificates.items()
+            },
             "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
             "super.users": f"User:ANONYMOUS;User:admin;User:CN={CLIENT_NAME}",
             "sasl.enabled.mechanisms": "PLAIN,SCRAM-SHA-256,SCRAM-SHA-512,OAUTHBEARER",
@@ -605,7 +628,15 @@ class KafkaCluster:
         return properties
 
     def _spawn(self, node: _Node) -> None:
-        command = self.distribution.command("kafka.Kafka", str(node.properties), heap_mb=self._heap_mb)
+        command = self.distribution.command(
+            "kafka.Kafka",
+            str(node.properties),
+            heap_mb=self._heap_mb,
+            # Kafka has no option for lists of revoked certificates: its Java has.
+            jvm_options=("-Dcom.sun.net.ssl.checkRevocation=true", "-Dcom.sun.security.enableCRLDP=true")
+            if self._secure
+            else (),
+        )
         with open(node.log, "ab") as log:
             # A session of its own: a Ctrl-C ends the test run, which ends the brokers in its own order.
             node.process = subprocess.Popen(

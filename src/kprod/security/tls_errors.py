@@ -105,9 +105,9 @@ def from_reason(reason: str, broker: str, has_certificate: bool, agreed: bool = 
         )
     if has_certificate and any(alert in said for alert in _REFUSED_ALERTS):
         return errors.ClientCertificateRefusedError(
-            f"the broker does not accept the client certificate ({said}). It must be valid at this time, and "
-            "signed by an authority in the broker's trust store; ssl_certfile must hold the intermediate "
-            "certificates too",
+            f"the broker does not accept the client certificate ({said}). It must be valid at this time, not "
+            "revoked, and signed by an authority in the broker's trust store; ssl_certfile must hold the "
+            "intermediate certificates too",
             broker=broker,
         )
     if any(words in said for words in _VERSION_REASONS):
