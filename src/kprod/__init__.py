@@ -8,6 +8,7 @@ from kprod._version import __version__
 from kprod.errors import KafkaError
 from kprod.producer import KafkaProducer
 from kprod.records import OffsetAndMetadata, TopicPartition
+from kprod.transactions.prepared import PreparedTxnState
 
 __all__ = [
     "BulkDeliveryFuture",
@@ -16,6 +17,7 @@ __all__ = [
     "KafkaError",
     "KafkaProducer",
     "OffsetAndMetadata",
+    "PreparedTxnState",
     "RecordMetadata",
     "TopicPartition",
     "__version__",

@@ -665,7 +665,8 @@ class ProducerConfig:
     transaction_two_phase_commit_enable: bool = _option(
         Flag(),
         False,
-        "Transactions take part in a two-phase commit: they never expire (KIP-939). Not available yet.",
+        "Transactions take part in a two-phase commit: they can be prepared, and never expire (KIP-939). "
+        "Needs brokers that have it enabled.",
         group=TRANSACTIONS,
         importance="low",
     )
@@ -1725,9 +1726,4 @@ def _check_transactions(resolved: Mapping[str, Any], explicit: frozenset[str]) -
         raise KafkaConfigurationError(
             "transaction_timeout_ms contradicts transaction_two_phase_commit_enable=True: transactions of a "
             "two-phase commit never expire (KIP-939)."
-        )
-    if resolved["transaction_two_phase_commit_enable"]:
-        raise KafkaConfigurationError(
-            "transaction_two_phase_commit_enable=True, but two-phase commit is not available in this version "
-            "of kprod."
         )

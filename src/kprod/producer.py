@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from kprod.records import ArrowArray, BulkHeaders, Column, Integers, OnDelivery
+    from kprod.transactions.prepared import PreparedTxnState
 
 logger = logging.getLogger("kprod.producer")
 
@@ -285,20 +286,24 @@ class KafkaProducer(ProducerCore):
 
     # -- transactions
 
-    def init_transactions(self, timeout: float | None = None) -> None:
+    def init_transactions(self, timeout: float | None = None, *, keep_prepared_txn: bool = False) -> None:
         """Get the producer id of ``transactional_id`` and fence older producers that have it.
 
         Called once, before the rest. Waits for transactions that such a producer left open to be over.
 
         Args:
             timeout: seconds; None: ``max_block_ms``.
+            keep_prepared_txn: do not abort a transaction that such a producer left open, but keep it as
+                prepared: end it with complete_transaction() (KIP-939). Needs
+                ``transaction_two_phase_commit_enable=True``.
 
         Raises:
             KafkaTimeoutError: the timeout ran out; call it again to go on waiting.
             IllegalStateError: there is no ``transactional_id``, or it was called before.
             TransactionalIdAuthorizationFailedError: not allowed; it may be called again once it is.
+            UnsupportedVersionError: the brokers have no two-phase commit, or cannot keep what is prepared.
         """
-        self._running().init_transactions(self._blocking(timeout))
+        self._running().init_transactions(keep_prepared_txn, self._blocking(timeout))
 
     def begin_transaction(self) -> None:
         """Begin a transaction: what is sent until its end becomes visible as a whole, or not at all.
@@ -328,6 +333,44 @@ class KafkaProducer(ProducerCore):
             TransactionAbortableError, KafkaTimeoutError, IllegalStateError: as commit_transaction().
         """
         self._running().send_offsets(offsets, group_metadata, self._blocking(timeout))
+
+    def prepare_transaction(self, timeout: float | None = None) -> PreparedTxnState:
+        """Prepare the transaction for a two-phase commit (KIP-939): after it, either end is still possible.
+
+        Waits until every record and offset of the transaction is written. From then on nothing can be sent in
+        it, it never expires, and close() leaves it open. It needs
+        ``transaction_two_phase_commit_enable=True``.
+
+        Args:
+            timeout: seconds; None: ``max_block_ms``.
+
+        Returns:
+            What names the transaction: keep it where the other side of the two-phase commit is decided.
+
+        Raises:
+            TransactionAbortableError, ...: as commit_transaction(): call abort_transaction().
+            ProducerFencedError: another producer has this ``transactional_id`` now; close this one.
+            KafkaTimeoutError: the timeout ran out; call it again, or abort_transaction().
+            IllegalStateError: no transaction is open, it is prepared already, or the option is not set.
+        """
+        return self._running().prepare_transaction(self._blocking(timeout))
+
+    def complete_transaction(
+        self, prepared_state: PreparedTxnState | str, timeout: float | None = None
+    ) -> None:
+        """End a prepared transaction: commit it if ``prepared_state`` names it, else abort it (KIP-939).
+
+        Args:
+            prepared_state: what prepare_transaction() returned for the last transaction that the other side
+                has committed, or its text; ``""``: it has committed none.
+            timeout: seconds; None: ``max_block_ms``.
+
+        Raises:
+            ValueError: it is not the text of a state.
+            ProducerFencedError, KafkaTimeoutError: as commit_transaction().
+            IllegalStateError: no transaction is prepared.
+        """
+        self._running().complete_transaction(prepared_state, self._blocking(timeout))
 
     def commit_transaction(self, timeout: float | None = None) -> None:
         """Wait until every record of the transaction is acknowledged, then commit it.

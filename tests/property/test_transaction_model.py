@@ -3,7 +3,8 @@
 Hypothesis chooses what the application calls and when it stops waiting, which batches are lost, what becomes
 of each request and each answer, and what happens at the coordinator meanwhile: it moves, aborts a transaction
 that took too long, forgets an idle producer, meets another producer with the same transactional id, or is
-upgraded.
+upgraded. In a two-phase commit (KIP-939) the producer may die with a prepared transaction, and a successor
+end it.
 
 At the end everything heals, and then exactly those transactions are committed whose ``commit_transaction()``
 succeeded.
@@ -22,11 +23,13 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from kprod import errors
 from kprod.protocol import Body
 from kprod.transactions.manager import Effect, GroupOffsets, Kind, Operation, Request, TransactionManager
+from kprod.transactions.prepared import PreparedTxnState
 from kprod.transactions.states import State, may_follow
 
 CODES = {entry.name: code for code, entry in errors.BROKER_ERRORS.items()}
 GROUPS = ("g1", "g2")
 PARTITIONS = 3
+ONGOING = ("ongoing_txn_producer_id", "ongoing_txn_producer_epoch")
 RETRIABLE = (
     "COORDINATOR_LOAD_IN_PROGRESS",
     "NOT_COORDINATOR",
@@ -64,6 +67,8 @@ class Coordinator:
     committed_records: list[int] = field(default_factory=list)
     committed_offsets: set[int] = field(default_factory=set)
     ids: int = 100
+    written_under: tuple[int, int] | None = None
+    """Whose open transaction a successor has kept."""
 
     def complete(self, commit: bool, bump: bool) -> None:
         if commit:
@@ -74,6 +79,7 @@ class Coordinator:
         self.partitions.clear()
         self.groups.clear()
         self.state = "CompleteCommit" if commit else "CompleteAbort"
+        self.written_under = None
         if bump:
             self.last_epoch, self.epoch = self.epoch, self.epoch + 1
 
@@ -149,6 +155,13 @@ class Coordinator:
         if name == "FindCoordinator":
             return find_coordinator_answer(body["key"])
         if name == "InitProducerId":
+            kept = body.get("keep_prepared_txn") and self.state == "Ongoing"
+            if kept:
+                self.written_under = self.written_under or (self.producer_id, self.epoch)
+                self.epoch, self.last_epoch = self.epoch + 1, -1
+                self.is_taken = False
+                ongoing = dict(zip(ONGOING, self.written_under, strict=True))
+                return answer(request, None, self.producer_id, self.epoch) | ongoing
             error = self.init(body["producer_id"], body["producer_epoch"])
             if error is None:
                 assert body["producer_id"] < 0 or not self.is_taken, "it took over from the other producer"
@@ -194,7 +207,8 @@ def answer(request: Request, error: str | None, producer_id: int = -1, epoch: in
         return find_coordinator_answer(request.body["key"], code)
     if name in ("InitProducerId", "EndTxn"):
         ids = (-1, -1) if code else (producer_id, epoch)
-        return {"error_code": code, "producer_id": ids[0], "producer_epoch": ids[1]}
+        none = dict.fromkeys(ONGOING, -1)
+        return {"error_code": code, "producer_id": ids[0], "producer_epoch": ids[1], **none}
     if name == "AddOffsetsToTxn":
         return {"error_code": code}
     topics: list[Any] = []
@@ -236,6 +250,7 @@ class Transaction:
     has_lost: bool = False
     offsets: list[Operation] = field(default_factory=list)
     outcome: str = "open"
+    prepared: PreparedTxnState | None = None
 
 
 class Transactions(RuleBasedStateMachine):
@@ -254,8 +269,19 @@ class Transactions(RuleBasedStateMachine):
         self.transactions: list[Transaction] = []
         self.states = [State.UNINITIALIZED]
 
-    @initialize(v2=st.booleans(), is_ready=st.sampled_from([True, True, True, False]))
-    def start(self, v2: bool, is_ready: bool) -> None:
+    @initialize(
+        v2=st.booleans(), is_ready=st.sampled_from([True, True, True, False]), two_phase=st.booleans()
+    )
+    def start(self, v2: bool, is_ready: bool, two_phase: bool) -> None:
+        self.two_phase = two_phase
+        self.manager = self.new_manager()
+        self.manager.v2_offered = v2
+        if is_ready:
+            self.init_transactions()
+            self.serve(2)
+            self.begin_transaction()
+
+    def new_manager(self) -> TransactionManager:
         machine = self
 
         class Watched(TransactionManager):
@@ -264,12 +290,9 @@ class Transactions(RuleBasedStateMachine):
                 super()._go(state)
                 machine.states.append(state)
 
-        self.manager = Watched("tx", 60_000, lambda failures: 0.1 * min(failures, 10))
-        self.manager.v2_offered = v2
-        if is_ready:
-            self.init_transactions()
-            self.serve(2)
-            self.begin_transaction()
+        return Watched(
+            "tx", 60_000, lambda failures: 0.1 * min(failures, 10), two_phase_commit=self.two_phase
+        )
 
     # -------------------------------------------------------------------------------- the engine and the core
 
@@ -319,12 +342,23 @@ class Transactions(RuleBasedStateMachine):
                 self.current.outcome = self.outcome_of(operation)
             elif operation.kind is Kind.ABORT and operation.error is None:
                 self.current.outcome = "aborted"
+            elif operation.kind is Kind.PREPARE and operation.error is None:
+                self.on_prepared()
 
     def outcome_of(self, commit: Operation) -> str:
         if commit.error is None:
             return "committed"
         # Fenced, or refused: whether the coordinator had committed before is not known.
         return "in doubt" if self.manager.state is State.FATAL_ERROR else "must be aborted"
+
+    def on_prepared(self) -> None:
+        """Nothing of the transaction is left to be written, so that a successor can commit the whole."""
+        assert self.manager.state is State.PREPARED
+        transaction = self.current
+        assert not transaction.has_lost and all(operation.done for operation in transaction.offsets)
+        transaction.prepared = self.manager.prepared
+        if not self.coordinator.is_taken:
+            assert self.coordinator.open_records.count(transaction.number) == transaction.acknowledged
 
     def call(self, function: Any, *arguments: Any) -> Operation | None:
         """An application's call; it may be refused, and then nothing has changed."""
@@ -356,6 +390,40 @@ class Transactions(RuleBasedStateMachine):
     @rule()
     def init_transactions(self) -> None:
         self.begin_operation(self.manager.init)
+
+    @precondition(
+        lambda self: (
+            self.two_phase and (self.manager.state is State.IN_TRANSACTION or self.waits_for(Kind.PREPARE))
+        )
+    )
+    @rule()
+    def prepare_transaction(self) -> None:
+        self.begin_operation(self.manager.prepare)
+
+    @precondition(lambda self: self.manager.state is State.PREPARED)
+    @rule(names_it=st.booleans())
+    def complete_transaction(self, names_it: bool) -> None:
+        named = self.manager.prepared if names_it else PreparedTxnState()
+        assert named is not None
+        self.begin_operation(lambda: self.manager.complete(named))
+
+    @precondition(
+        lambda self: self.manager.state is State.PREPARED and self.operation is None and self.request is None
+    )
+    @rule(patience=st.integers(0, 6), names_it=st.booleans())
+    def a_successor_takes_over_what_is_prepared(self, patience: int, names_it: bool) -> None:
+        before, v2 = self.current.prepared, self.manager.v2_offered
+        self.core, self.manager = Core(), self.new_manager()
+        self.manager.v2_offered = v2
+        was_taken, was_open = self.coordinator.is_taken, self.coordinator.state == "Ongoing"
+        self.begin_operation(lambda: self.manager.init(keep_prepared=True))
+        self.serve(patience)
+        if self.manager.state is State.PREPARED:
+            assert was_open
+            assert was_taken or before is None or self.manager.prepared == before
+            self.complete_transaction(names_it)
+        elif self.manager.state is State.READY:
+            assert not was_open or self.coordinator.is_taken
 
     @precondition(lambda self: self.manager.state is State.READY)
     @rule()
@@ -403,10 +471,19 @@ class Transactions(RuleBasedStateMachine):
         offsets=st.integers(0, 2),
         patience=st.lists(st.sampled_from([8, 3, 2, 1, 0]), min_size=4, max_size=4),
         commits=st.sampled_from([True, True, False]),
+        prepares=st.booleans(),
+        dies=st.booleans(),
         loses_answer=st.booleans(),
     )
     def whole_transaction(
-        self, partitions: list[int], offsets: int, patience: list[int], commits: bool, loses_answer: bool
+        self,
+        partitions: list[int],
+        offsets: int,
+        patience: list[int],
+        commits: bool,
+        prepares: bool,
+        dies: bool,
+        loses_answer: bool,
     ) -> None:
         """Or what is left of one; other things can happen at any of its points, as the other rules say."""
         state = self.manager.state
@@ -423,13 +500,21 @@ class Transactions(RuleBasedStateMachine):
             self.serve(patience[2])
             if loses_answer:
                 self.answers_are_lost(1)
-        if commits and self.manager.state is State.IN_TRANSACTION:
+        if prepares and self.two_phase and self.manager.state is State.IN_TRANSACTION:
+            self.prepare_transaction()
+            self.serve(patience[2])
+        if self.manager.state is State.PREPARED:
+            if dies and self.operation is None and self.request is None:
+                self.a_successor_takes_over_what_is_prepared(patience[3], commits)
+            else:
+                self.complete_transaction(commits)
+        elif commits and self.manager.state is State.IN_TRANSACTION:
             self.commit_transaction()
         elif self.manager.state in (State.IN_TRANSACTION, State.ABORTABLE_ERROR):
             self.abort_transaction()
         self.serve(patience[3])
 
-    @rule(name=st.sampled_from(["init", "commit", "abort"]))
+    @rule(name=st.sampled_from(["init", "prepare", "commit", "abort"]))
     def call_whatever_the_state(self, name: str) -> None:
         self.begin_operation(getattr(self.manager, name))
 
@@ -568,7 +653,7 @@ class Transactions(RuleBasedStateMachine):
 
     # -------------------------------------------------------------------------------- the coordinator
 
-    @precondition(lambda self: self.coordinator.state == "Ongoing")
+    @precondition(lambda self: self.coordinator.state == "Ongoing" and not self.two_phase)
     @rule()
     def transaction_takes_too_long(self) -> None:
         self.coordinator.time_out()
@@ -632,9 +717,16 @@ class Transactions(RuleBasedStateMachine):
         for _ in range(200):
             operation, state = self.operation, self.manager.state
             if operation is not None and operation.abandoned:
-                call = {Kind.INIT: "init", Kind.COMMIT: "commit", Kind.ABORT: "abort"}[operation.kind]
+                if operation.kind is Kind.INIT:
+                    self.begin_operation(lambda: self.manager.init(self.manager._keep_prepared))
+                    continue
+                call = {Kind.PREPARE: "prepare", Kind.COMMIT: "commit", Kind.ABORT: "abort"}[operation.kind]
                 self.begin_operation(getattr(self.manager, call))
-            elif operation is None and state in (State.IN_TRANSACTION, State.ABORTABLE_ERROR):
+            elif operation is None and state in (
+                State.IN_TRANSACTION,
+                State.PREPARED,
+                State.ABORTABLE_ERROR,
+            ):
                 self.abort_transaction()
             elif operation is None and state not in (State.COMMITTING, State.ABORTING, State.INITIALIZING):
                 return

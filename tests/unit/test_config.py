@@ -594,8 +594,10 @@ def test_security_options_without_security_are_warned_of() -> None:
         make(security_protocol="plaintext", ssl_check_hostname=True, ssl_cafile=None, ssl_context=None)
 
 
-def test_two_phase_commit_is_not_available_yet() -> None:
-    assert "two-phase commit is not available" in refused(transaction_two_phase_commit_enable=True)
+def test_two_phase_commit() -> None:
+    made = make(transactional_id="t", transaction_two_phase_commit_enable=True)
+    assert made.transaction_two_phase_commit_enable is True
+    assert make({"transactional.id": "t"}).transaction_two_phase_commit_enable is False
 
 
 @pytest.mark.parametrize(

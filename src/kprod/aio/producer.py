@@ -10,6 +10,7 @@ import weakref
 from asyncio import get_running_loop
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, SupportsIndex
 
@@ -25,6 +26,8 @@ from kprod.records import Headers
 
 if TYPE_CHECKING:
     from typing_extensions import Self
+
+    from kprod.transactions.prepared import PreparedTxnState
 
 logger = logging.getLogger("kprod.aio")
 
@@ -296,19 +299,24 @@ class AsyncKafkaProducer(AsyncProducerCore):
 
     # -- transactions
 
-    async def init_transactions(self, timeout: float | None = None) -> None:
+    async def init_transactions(
+        self, timeout: float | None = None, *, keep_prepared_txn: bool = False
+    ) -> None:
         """Get the producer id of ``transactional_id`` and fence older producers that have it.
 
         Called once, before the rest.
 
         Args:
             timeout: seconds; None: ``max_block_ms``.
+            keep_prepared_txn: keep a transaction that such a producer left open, as prepared (KIP-939).
 
         Raises:
             KafkaTimeoutError: the timeout ran out; call it again to go on waiting.
             IllegalStateError: there is no ``transactional_id``, or it was called before.
+            UnsupportedVersionError: the brokers have no two-phase commit, or cannot keep what is prepared.
         """
-        await self._in_thread("transactions", self._running().init_transactions, timeout)
+        init = partial(self._running().init_transactions, keep_prepared_txn=keep_prepared_txn)
+        await self._in_thread("transactions", init, timeout)
 
     async def begin_transaction(self) -> None:
         """Begin a transaction: what is sent until its end becomes visible as a whole, or not at all.
@@ -330,6 +338,29 @@ class AsyncKafkaProducer(AsyncProducerCore):
         await self._in_thread(
             "transactions", self._running().send_offsets_to_transaction, offsets, group_metadata, timeout
         )
+
+    async def prepare_transaction(self, timeout: float | None = None) -> PreparedTxnState:
+        """Prepare the transaction for a two-phase commit (KIP-939): after it, either end is still possible.
+
+        Args, result and errors: those of :meth:`kprod.KafkaProducer.prepare_transaction`.
+        """
+        seconds = seconds_or_none(timeout)
+        prepare = self._running().prepare_transaction
+        try:
+            # As for the end of a transaction: no record can slip in.
+            return prepare(0)
+        except KafkaTimeoutError:
+            prepared: PreparedTxnState = await self._in_thread("transactions", prepare, seconds)
+            return prepared
+
+    async def complete_transaction(
+        self, prepared_state: PreparedTxnState | str, timeout: float | None = None
+    ) -> None:
+        """End a prepared transaction: commit it if ``prepared_state`` names it, else abort it (KIP-939).
+
+        Args and errors: those of :meth:`kprod.KafkaProducer.complete_transaction`.
+        """
+        await self._end_transaction(partial(self._running().complete_transaction, prepared_state), timeout)
 
     async def commit_transaction(self, timeout: float | None = None) -> None:
         """Wait until every record of the transaction is acknowledged, then commit it.

@@ -30,6 +30,7 @@ from kprod.protocol.schema import Body
 
 if TYPE_CHECKING:
     from kprod.engine.transactions import Transactions
+    from kprod.transactions.prepared import PreparedTxnState
 
 logger = logging.getLogger("kprod.engine")
 
@@ -255,9 +256,9 @@ class Engine:
         transactions = self._control.transactions
         return transactions.state if transactions is not None else None
 
-    def init_transactions(self, timeout: float) -> None:
+    def init_transactions(self, keep_prepared_txn: bool, timeout: float) -> None:
         """See KafkaProducer.init_transactions()."""
-        self._transactional("init_transactions()").init(timeout)
+        self._transactional("init_transactions()").init(keep_prepared_txn, timeout)
 
     def begin_transaction(self) -> None:
         """See KafkaProducer.begin_transaction()."""
@@ -266,6 +267,14 @@ class Engine:
     def send_offsets(self, offsets: Any, group_metadata: Any, timeout: float) -> None:
         """See KafkaProducer.send_offsets_to_transaction()."""
         self._transactional("send_offsets_to_transaction()").send_offsets(offsets, group_metadata, timeout)
+
+    def prepare_transaction(self, timeout: float) -> PreparedTxnState:
+        """See KafkaProducer.prepare_transaction()."""
+        return self._transactional("prepare_transaction()").prepare(timeout)
+
+    def complete_transaction(self, state: PreparedTxnState | str, timeout: float) -> None:
+        """See KafkaProducer.complete_transaction()."""
+        self._transactional("complete_transaction()").complete(state, timeout)
 
     def commit_transaction(self, timeout: float) -> None:
         """See KafkaProducer.commit_transaction()."""

@@ -11,6 +11,7 @@ from kprod.engine.connections import Connections
 from kprod.engine.nodes import Nodes
 from kprod.engine.shared import Shared
 from kprod.protocol import INIT_PRODUCER_ID, Body
+from kprod.protocol.init_producer_id import NEWEST_STABLE_INIT_PRODUCER_ID
 
 logger = logging.getLogger("kprod.engine")
 
@@ -56,7 +57,8 @@ class ProducerId:
             return
         body: Body = {"transactional_id": None, "transaction_timeout_ms": 2**31 - 1}
         self._asked = True
-        if not self._connections.request(INIT_PRODUCER_ID, body, self._on_answer):
+        newest = NEWEST_STABLE_INIT_PRODUCER_ID
+        if not self._connections.request(INIT_PRODUCER_ID, body, self._on_answer, newest):
             self._asked = False
 
     def _on_answer(self, node: Node, body: Body | None, reason: str) -> None:

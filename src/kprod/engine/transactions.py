@@ -23,6 +23,7 @@ from kprod.transactions.manager import (
     TransactionManager,
     group_metadata_fields,
 )
+from kprod.transactions.prepared import PreparedTxnState, prepared_state
 from kprod.transactions.states import State as TransactionState
 
 logger = logging.getLogger("kprod.engine")
@@ -45,8 +46,11 @@ class Transactions:
         self._shared = shared
         self._nodes = nodes
         self._connections = connections
+        two_phase_commit = shared.config.transaction_two_phase_commit_enable
+        # KIP-939: transactions of a two-phase commit never expire.
+        timeout_ms = 2**31 - 1 if two_phase_commit else shared.config.transaction_timeout_ms
         self._manager = TransactionManager(
-            transactional_id, shared.config.transaction_timeout_ms, shared.retry.pause
+            transactional_id, timeout_ms, shared.retry.pause, two_phase_commit=two_phase_commit
         )
         self._queued_left = False
         self._problem: str | None = None
@@ -66,10 +70,10 @@ class Transactions:
 
     # -- the application's calls
 
-    def init(self, timeout: float) -> None:
+    def init(self, keep_prepared_txn: bool, timeout: float) -> None:
         """See KafkaProducer.init_transactions()."""
         with self._shared.changed:
-            operation = self._manager.init()
+            operation = self._manager.init(keep_prepared_txn)
         self._await(operation, timeout)
 
     def begin(self) -> None:
@@ -88,6 +92,24 @@ class Transactions:
             self._manager.send_offsets(group)
         self._await(operation, timeout)
 
+    def prepare(self, timeout: float) -> PreparedTxnState:
+        """See KafkaProducer.prepare_transaction()."""
+        with self._shared.changed:
+            operation = self._manager.prepare()
+            self._apply_effects()
+        self._end(operation, timeout)
+        prepared = self._manager.prepared
+        assert prepared is not None
+        return prepared
+
+    def complete(self, state: PreparedTxnState | str, timeout: float) -> None:
+        """See KafkaProducer.complete_transaction()."""
+        kept = prepared_state(state)
+        with self._shared.changed:
+            operation = self._manager.complete(kept)
+            self._apply_effects()
+        self._end(operation, timeout)
+
     def commit(self, timeout: float) -> None:
         """See KafkaProducer.commit_transaction()."""
         with self._shared.changed:
@@ -105,10 +127,12 @@ class Transactions:
     def abort_if_open(self, timeout: float | None) -> None:
         """close() in a transaction aborts it, so that readers need not wait for transaction_timeout_ms.
 
-        A commit that timed out is gone on with.
+        A commit that timed out is gone on with. A prepared transaction is left as it is: how it ends is for
+        others to say, and a successor can end it.
         """
         end = {
             TransactionState.IN_TRANSACTION: self.abort,
+            TransactionState.PREPARING: self.abort,
             TransactionState.ABORTABLE_ERROR: self.abort,
             TransactionState.ABORTING: self.abort,
             TransactionState.COMMITTING: self.commit,

@@ -101,6 +101,9 @@ def _check_metadata(request: Mapping[str, Any], body: Body) -> None:
 def _check_producer_id(request: Mapping[str, Any], body: Body) -> None:
     if not body["error_code"] and (body["producer_id"] < 0 or body["producer_epoch"] < 0):
         raise ProtocolError(f"producer id {body['producer_id']} with the epoch {body['producer_epoch']}")
+    ongoing = body["ongoing_txn_producer_id"], body["ongoing_txn_producer_epoch"]
+    if ongoing != (-1, -1) and min(ongoing) < 0:
+        raise ProtocolError(f"an ongoing transaction of producer id {ongoing[0]} with the epoch {ongoing[1]}")
 
 
 def _check_coordinator(request: Mapping[str, Any], body: Body) -> None:

@@ -111,6 +111,8 @@ class MockCluster:
         sasl_users: passwords by user name: clients must authenticate with SASL. OAUTHBEARER takes unsigned
             tokens (:class:`kprod.security.oauthbearer.UnsecuredTokens`) whose subject is a user.
         sasl_mechanisms: those offered; ``None``: PLAIN, SCRAM-SHA-256, SCRAM-SHA-512, OAUTHBEARER.
+        two_phase_commit: brokers that take part in two-phase commits (KIP-939), and keep a prepared
+            transaction for a successor, which no release of Kafka does yet. Needs ``as_version='4.1'``.
         max_reauth_ms: sessions end after so many ms unless the client authenticates again
             (``connections.max.reauth.ms``, KIP-368); 0: they do not end.
 
@@ -135,6 +137,7 @@ class MockCluster:
         sasl_users: Mapping[str, str] | None = None,
         sasl_mechanisms: Iterable[str] | None = None,
         max_reauth_ms: int = 0,
+        two_phase_commit: bool = False,
     ) -> None:
         if brokers < 1:
             raise ValueError(f"brokers must be at least 1, not {brokers}")
@@ -146,6 +149,8 @@ class MockCluster:
             raise ValueError(f"default_partitions must be at least 1, not {default_partitions}")
         if as_version not in RELEASES:
             raise ValueError(f"as_version must be one of {', '.join(RELEASES)}, not {as_version!r}")
+        if two_phase_commit and RELEASES.index(as_version) < RELEASES.index("4.1"):
+            raise ValueError(f"two_phase_commit needs as_version '4.1' or newer, not {as_version!r}")
         rack_list = list(racks) if racks is not None else None
         if rack_list is not None and len(rack_list) != brokers:
             raise ValueError(f"racks must name one rack for each of {brokers} brokers, not {len(rack_list)}")
@@ -166,6 +171,7 @@ class MockCluster:
             "replication_factor": replication_factor,
             "release": as_version,
             "strict": strict,
+            "two_phase_commit": two_phase_commit,
         }
         self._host: Host = (
             ProcessHost(options) if process else ThreadHost({**options, "ssl_context": ssl_context})

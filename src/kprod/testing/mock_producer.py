@@ -26,6 +26,7 @@ from kprod.records import Headers, TopicPartition, check_topic_name
 from kprod.serializers import as_callable
 from kprod.testing.mock_bulk import MockBulkDeliveryFuture
 from kprod.testing.mock_transactions import MockTransactions
+from kprod.transactions.prepared import PreparedTxnState, prepared_state
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -283,7 +284,9 @@ class MockProducer:
         self._partition_counts = partitions
         self._lock = threading.RLock()
         self._transactional = config.transactional_id is not None
-        self._transactions = MockTransactions(config.transactional_id)
+        self._transactions = MockTransactions(
+            config.transactional_id, config.transaction_two_phase_commit_enable
+        )
         self._visible: list[bool] = []
         self._began_at = 0
         self._history: list[MockProducerRecord] = []
@@ -610,9 +613,28 @@ class MockProducer:
 
     # --- transactions, as KafkaProducer -------------------------------------------------------------------
 
-    def init_transactions(self, timeout: float | None = None) -> None:
-        """Once, before the rest."""
-        self._transactions.init()
+    def init_transactions(self, timeout: float | None = None, *, keep_prepared_txn: bool = False) -> None:
+        """Once, before the rest; ``keep_prepared_txn`` finds what :meth:`prepared_before` has left."""
+        self._transactions.init(keep_prepared_txn)
+
+    def prepared_before(self, state: PreparedTxnState | str) -> None:
+        """Let init_transactions(keep_prepared_txn=True) find a transaction prepared by a predecessor."""
+        self._transactions.kept = prepared_state(state)
+
+    def prepare_transaction(self, timeout: float | None = None) -> PreparedTxnState:
+        """Deliver all undecided records; what follows can only end the transaction (KIP-939)."""
+        self._transactions.check_prepare()
+        self.flush()
+        return self._transactions.prepare()
+
+    def complete_transaction(
+        self, prepared_state: PreparedTxnState | str, timeout: float | None = None
+    ) -> None:
+        """Commit the prepared transaction if ``prepared_state`` names it, else abort it."""
+        if self._transactions.commits_prepared(prepared_state):
+            self.commit_transaction()
+        else:
+            self.abort_transaction()
 
     def begin_transaction(self) -> None:
         """What is sent from now on becomes visible by :meth:`commit_transaction`, or not at all."""

@@ -35,11 +35,17 @@ from kprod.protocol import (
     Api,
     Body,
 )
+from kprod.protocol.init_producer_id import (
+    NEWEST_STABLE_INIT_PRODUCER_ID,
+    TWO_PHASE_COMMIT_INIT_PRODUCER_ID,
+)
+from kprod.transactions.prepared import PreparedTxnState
 from kprod.transactions.states import State, may_follow
 
 # Kafka's error codes that are treated apart.
 _COORDINATOR_LOST: Final = frozenset({15, 16})  # COORDINATOR_NOT_AVAILABLE, NOT_COORDINATOR
 _REQUEST_TIMED_OUT: Final = 7
+_UNSUPPORTED_VERSION: Final = 35
 _INVALID_TXN_STATE: Final = 48
 _CONCURRENT: Final = 51
 _INVALID_TRANSACTION_TIMEOUT: Final = 50
@@ -66,6 +72,15 @@ waits before it repeats InitProducerId (Java and kprod 0.1 s, librdkafka 0.5 s).
 transaction is committed in between, for successors that wait longer."""
 LAST_VERDICT_PAUSE_S: Final = 3.0
 
+_COLLECTING: Final = frozenset({State.IN_TRANSACTION, State.PREPARING, State.COMMITTING})
+"""States in which records and offsets of the transaction may be on their way."""
+
+_TWO_PHASE_COMMIT_NEEDS: Final = (
+    "transaction_two_phase_commit_enable=True needs InitProducerId version 6 (KIP-939). Kafka has it from "
+    "4.1 on, where brokers run with unstable.api.versions.enable=true, unstable.feature.versions.enable=true "
+    "and transaction.two.phase.commit.enable=true; leave the option out for brokers without"
+)
+
 TRANSACTION_KEY: Final = 1
 GROUP_KEY: Final = 0
 
@@ -75,6 +90,7 @@ class Kind(enum.Enum):
 
     INIT = "init_transactions"
     OFFSETS = "send_offsets_to_transaction"
+    PREPARE = "prepare_transaction"
     COMMIT = "commit_transaction"
     ABORT = "abort_transaction"
 
@@ -149,11 +165,13 @@ class TransactionManager:
         transactional_id: the option.
         timeout_ms: the option transaction_timeout_ms.
         backoff: the pause in seconds after so many failures in a row.
+        two_phase_commit: the option transaction_two_phase_commit_enable (KIP-939).
     """
 
     transactional_id: str
     timeout_ms: int
     backoff: Callable[[int], float]
+    two_phase_commit: bool = False
     state: State = State.UNINITIALIZED
     producer_id: int = -1
     epoch: int = -1
@@ -163,12 +181,16 @@ class TransactionManager:
     """The cluster's finalized feature transaction.version is 2 or newer."""
     error: KafkaError | None = None
     """Why the transaction must be aborted, or the producer has ended."""
+    prepared: PreparedTxnState | None = None
+    """What names the transaction that was prepared; None: none was since the last began."""
     effects: collections.deque[tuple[Effect, Any]] = field(default_factory=collections.deque)
     coordinators: dict[tuple[int, str], _Coordinator] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._key = (TRANSACTION_KEY, self.transactional_id)
         self._pending: Operation | None = None
+        self._keep_prepared = False
+        self._is_kept = False
         self._ready_to_end = False
         self._batches_sent = False
         self._sequence_lost = False
@@ -194,13 +216,24 @@ class TransactionManager:
 
     # -------------------------------------------------------------------------------- the application's calls
 
-    def init(self) -> Operation:
+    def init(self, keep_prepared: bool = False) -> Operation:
         """Begin ``init_transactions()``, or go on with one that timed out.
 
+        Args:
+            keep_prepared: leave a transaction open that a predecessor has left, as prepared (KIP-939).
+
         Raises:
-            IllegalStateError: it was done already.
+            IllegalStateError: it was done already; or the argument needs an option that is not set, or is not
+                that of the call to go on with.
             KafkaError: the producer has ended.
         """
+        if keep_prepared:
+            self._check_two_phase_commit("init_transactions(keep_prepared_txn=True)")
+        if self.state is State.INITIALIZING and bool(keep_prepared) is not self._keep_prepared:
+            raise errors.IllegalStateError(
+                f"init_transactions(keep_prepared_txn={keep_prepared}) is not possible: the one that timed "
+                f"out, with keep_prepared_txn={self._keep_prepared}, goes on and must be called again"
+            )
         again = self._continue(Kind.INIT)
         if again is not None:
             return again
@@ -208,6 +241,7 @@ class TransactionManager:
         if self.state is not State.UNINITIALIZED:
             raise self._wrong_state("init_transactions()", "it is called once, before the first transaction")
         self._go(State.INITIALIZING)
+        self._keep_prepared = bool(keep_prepared)
         self.error = None
         return self._begin(Kind.INIT)
 
@@ -230,6 +264,8 @@ class TransactionManager:
         # After a downgrade of the cluster. An upgrade needs a new epoch, which comes with an end.
         self.v2 = self.v2 and self.v2_offered
         self.error = None
+        self.prepared = None
+        self._is_kept = False
         self._began_at = now
         self._batches_sent = False
         self._in_doubt = False
@@ -264,6 +300,55 @@ class TransactionManager:
         self._offsets.append(group)
         return group.operation
 
+    def prepare(self) -> Operation:
+        """Begin ``prepare_transaction()``, or go on with one that timed out. Follow with :meth:`end`.
+
+        Once it is done, :attr:`prepared` names the transaction.
+
+        Raises:
+            IllegalStateError: no transaction is open, it is prepared already, or the option is not set.
+            KafkaError: the transaction must be aborted, or the producer has ended.
+        """
+        self._check_two_phase_commit("prepare_transaction()")
+        again = self._continue(Kind.PREPARE)
+        if again is not None:
+            return again
+        self._check_alive("prepare_transaction()")
+        if self.state is State.ABORTABLE_ERROR and self.awaits_verdict:
+            return self._begin(Kind.PREPARE)
+        if self.state is State.ABORTABLE_ERROR:
+            raise self.abortable("prepare_transaction()")
+        if self.state is not State.IN_TRANSACTION:
+            raise self._wrong_state("prepare_transaction()", _ADVICE[self.state])
+        self._go(State.PREPARING)
+        self.effects.append((Effect.CLOSE, None))
+        return self._begin(Kind.PREPARE)
+
+    def complete(self, state: PreparedTxnState) -> Operation:
+        """Begin ``complete_transaction()``, or go on with one that timed out. Follow with :meth:`end`.
+
+        Args:
+            state: what the application has kept: the transaction is committed if it names it, else aborted.
+
+        Raises:
+            IllegalStateError: no transaction is prepared.
+            KafkaError: the transaction must be aborted, or the producer has ended.
+        """
+        if self.prepared is None:
+            self._check_alive("complete_transaction()")
+            raise self._wrong_state(
+                "complete_transaction()",
+                "call prepare_transaction() first, or init_transactions(keep_prepared_txn=True) for a "
+                "transaction that a predecessor has prepared; if none is found, it is over or had no records",
+            )
+        return self.commit() if state == self.prepared else self.abort()
+
+    def _check_two_phase_commit(self, what: str) -> None:
+        if not self.two_phase_commit:
+            raise errors.IllegalStateError(
+                f"{what} needs the option transaction_two_phase_commit_enable=True"
+            )
+
     def commit(self) -> Operation:
         """Begin ``commit_transaction()``, or go on with one that timed out. Follow with :meth:`end`."""
         again = self._continue(Kind.COMMIT)
@@ -274,7 +359,7 @@ class TransactionManager:
             return self._begin(Kind.COMMIT)
         if self.state is State.ABORTABLE_ERROR:
             raise self.abortable("commit_transaction()")
-        if self.state is not State.IN_TRANSACTION:
+        if self.state not in (State.IN_TRANSACTION, State.PREPARED):
             raise self._wrong_state("commit_transaction()", _ADVICE[self.state])
         self._go(State.COMMITTING)
         self.effects.append((Effect.CLOSE, None))
@@ -283,14 +368,23 @@ class TransactionManager:
     def abort(self) -> Operation:
         """Begin ``abort_transaction()``, or go on with one that timed out. Follow with :meth:`end`."""
         if self.state is State.ABORTABLE_ERROR and self._pending is not None:
-            # A commit that waited for the coordinator's verdict, and timed out: it cannot succeed any more.
-            self._finish(self.abortable(Kind.COMMIT.value + "()"))
+            # One that waited for the coordinator's verdict, and timed out: it cannot succeed any more.
+            self._finish(self.abortable(self._pending.kind.value + "()"))
+            self._pending = None
+        if self._pending is not None and self._pending.kind is Kind.PREPARE:
+            # Unlike a commit, it has decided nothing.
+            self._pending.finish(errors.TransactionAbortedError("the transaction was aborted"))
             self._pending = None
         again = self._continue(Kind.ABORT)
         if again is not None:
             return again
         self._check_alive("abort_transaction()")
-        if self.state not in (State.IN_TRANSACTION, State.ABORTABLE_ERROR):
+        if self.state not in (
+            State.IN_TRANSACTION,
+            State.PREPARING,
+            State.PREPARED,
+            State.ABORTABLE_ERROR,
+        ):
             raise self._wrong_state("abort_transaction()", _ADVICE[self.state])
         self._go(State.ABORTING)
         for group in self._offsets:
@@ -332,15 +426,30 @@ class TransactionManager:
 
     def _is_known(self) -> bool:
         """Whether the coordinator may know of the transaction."""
-        return self._batches_sent or self._offsets_added or self._perhaps_added or bool(self._partitions)
+        return (
+            self._batches_sent
+            or self._offsets_added
+            or self._perhaps_added
+            or self._is_kept
+            or bool(self._partitions)
+        )
 
     def _only_perhaps_added(self) -> bool:
         surely = self._batches_sent or self._offsets_added or bool(self._partitions)
         return self._perhaps_added and not surely and not self._sequence_lost
 
     def _settle_end(self) -> None:
-        """End a transaction that is over at the coordinator already, or that it never heard of."""
+        """End a transaction that is over at the coordinator already, or that it never heard of.
+
+        Or end the preparations, when nothing of it is left to be sent.
+        """
         if not self._ready_to_end or self._under_way is not None or self._recover or self._in_doubt:
+            return
+        if self.state is State.PREPARING:
+            if not self._offsets:
+                self._go(State.PREPARED)
+                self.prepared = PreparedTxnState(self.producer_id, self.epoch)
+                self._finish()
             return
         if self.state is State.ABORTING:
             over = self._decided or not (self._is_known() or self._sequence_lost)
@@ -355,15 +464,12 @@ class TransactionManager:
 
     def add_partition(self, topic: str, partition: int) -> None:
         """A batch for a partition that is not part of the transaction yet is ready."""
-        if (
-            self.state in (State.IN_TRANSACTION, State.COMMITTING)
-            and (topic, partition) not in self._partitions
-        ):
+        if self.state in _COLLECTING and (topic, partition) not in self._partitions:
             self._new_partitions[(topic, partition)] = None
 
     def batch_failed(self, code: int, error: KafkaError) -> None:
         """A batch of the transaction failed for good."""
-        if self.state in (State.IN_TRANSACTION, State.COMMITTING):
+        if self.state in _COLLECTING:
             if code in _FENCED:
                 self._doubt(error)
             else:
@@ -412,7 +518,7 @@ class TransactionManager:
             return self._init_request(-1, -1)
         if self._recover:
             return self._init_request(self.producer_id, self.epoch + self._asks_with_next_epoch)
-        if self.state in (State.IN_TRANSACTION, State.COMMITTING):
+        if self.state in _COLLECTING:
             if self._new_partitions and not self.v2:
                 topics: dict[str, list[int]] = {}
                 for topic, partition in self._new_partitions:
@@ -435,7 +541,13 @@ class TransactionManager:
             "producer_id": producer_id,
             "producer_epoch": epoch,
         }
-        return Request(INIT_PRODUCER_ID, body, self._key, at_least=3 if producer_id >= 0 else None)
+        newest = NEWEST_STABLE_INIT_PRODUCER_ID
+        at_least = 3 if producer_id >= 0 else None
+        if self.two_phase_commit:
+            body["enable2_pc"] = True
+            body["keep_prepared_txn"] = self._keep_prepared and self.state is State.INITIALIZING
+            newest = at_least = TWO_PHASE_COMMIT_INIT_PRODUCER_ID
+        return Request(INIT_PRODUCER_ID, body, self._key, at_most=newest, at_least=at_least)
 
     def _offsets_request(self, ids: Body) -> Request:
         group = self._offsets[0]
@@ -517,11 +629,10 @@ class TransactionManager:
             # Before Kafka 2.5 there is no way to find out who ended the transaction.
             self._fatal(self._recover_reason)
             return
-        self._fatal(
-            errors.UnsupportedVersionError(
-                f"the broker does not support {request.api.name} as needed", broker=broker
-            )
-        )
+        why = f"the broker does not support {request.api.name} as needed"
+        if request.api is INIT_PRODUCER_ID and self.two_phase_commit:
+            why = f"the broker does not offer two-phase commit: {_TWO_PHASE_COMMIT_NEEDS}"
+        self._fatal(errors.UnsupportedVersionError(why, broker=broker))
 
     def _retry(self, now: float, pause: float | None = None) -> None:
         self._failures += 1
@@ -606,7 +717,16 @@ class TransactionManager:
             # Nothing is open under a new epoch, so the other protocol version can begin here.
             self.v2 = self.v2_offered
             if self.state is State.INITIALIZING:
-                self._go(State.READY)
+                if self._keep_prepared and body["ongoing_txn_producer_id"] >= 0:
+                    # It was written under other ids than those under which it can be ended from now on.
+                    self.prepared = PreparedTxnState(
+                        body["ongoing_txn_producer_id"], body["ongoing_txn_producer_epoch"]
+                    )
+                    self._is_kept = True
+                    self._began_at = now
+                    self._go(State.PREPARED)
+                else:
+                    self._go(State.READY)
                 self._finish()
             else:
                 self._recovered(now)
@@ -620,9 +740,11 @@ class TransactionManager:
             else:
                 self._fatal(self._fenced(broker))
         elif self.state is State.INITIALIZING and (
-            issubclass(kind, errors.AuthorizationError) or code == _ABORTABLE
+            issubclass(kind, errors.AuthorizationError)
+            or code == _ABORTABLE
+            or (code == _UNSUPPORTED_VERSION and self._keep_prepared)
         ):
-            self._not_initialized(kind("init_transactions() was refused", broker=broker))
+            self._not_initialized(kind(self._why_not_initialized(code), broker=broker))
         elif code == _INVALID_TRANSACTION_TIMEOUT:
             self._fatal(
                 kind(
@@ -633,6 +755,22 @@ class TransactionManager:
             )
         else:
             self._fatal(kind("InitProducerId was refused", broker=broker))
+
+    def _why_not_initialized(self, code: int) -> str:
+        """What init_transactions() was refused for, as far as the code tells."""
+        if code == _UNSUPPORTED_VERSION:
+            return (
+                "init_transactions(keep_prepared_txn=True) was refused: this release of Kafka knows the "
+                "request, but cannot keep a prepared transaction yet (4.1 cannot). The transaction is still "
+                "open; init_transactions() without it would abort it"
+            )
+        if self.two_phase_commit:
+            return (
+                "init_transactions() was refused: transaction_two_phase_commit_enable=True needs brokers "
+                "with transaction.two.phase.commit.enable=true, and with ACLs the operations Write and "
+                "TwoPhaseCommit on the transactional id (KIP-939)"
+            )
+        return "init_transactions() was refused"
 
     def _may_have_timed_out(self) -> bool:
         """Whether the coordinator may have aborted the transaction, and have forgotten this producer's epoch.
@@ -694,7 +832,7 @@ class TransactionManager:
 
         That needs all records decided. Calls that would raise for the one or the other wait until then.
         """
-        if self.state not in (State.IN_TRANSACTION, State.COMMITTING):
+        if self.state not in _COLLECTING:
             return
         self._in_doubt = True
         self._recover_reason = self._fenced(broker)
@@ -869,7 +1007,7 @@ class TransactionManager:
         self._finish()
 
     def _abortable(self, error: KafkaError) -> None:
-        if self.state not in (State.IN_TRANSACTION, State.COMMITTING):
+        if self.state not in _COLLECTING:
             return
         self._name_resource(error)
         self._go(State.ABORTABLE_ERROR)
@@ -885,7 +1023,7 @@ class TransactionManager:
         for group in self._offsets:
             group.operation.finish(self.abortable(Kind.OFFSETS.value + "()"))
         self._offsets.clear()
-        self._finish(self.abortable(Kind.COMMIT.value + "()"))
+        self._finish(self.abortable((self._pending.kind if self._pending else Kind.COMMIT).value + "()"))
 
     def _fatal(self, error: KafkaError) -> None:
         if self.state is State.FATAL_ERROR:
@@ -961,6 +1099,8 @@ _ADVICE: Final[Mapping[State, str]] = {
     State.INITIALIZING: "init_transactions() is under way",
     State.READY: "call begin_transaction() first",
     State.IN_TRANSACTION: "commit or abort the open transaction first",
+    State.PREPARING: "wait for prepare_transaction()",
+    State.PREPARED: "call complete_transaction(), commit_transaction() or abort_transaction()",
     State.COMMITTING: "wait for commit_transaction()",
     State.ABORTING: "wait for abort_transaction()",
     State.ABORTABLE_ERROR: "call abort_transaction()",

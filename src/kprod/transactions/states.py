@@ -20,6 +20,10 @@ class State(enum.Enum):
     READY = "ready"
     """No transaction is open."""
     IN_TRANSACTION = "in a transaction"
+    PREPARING = "preparing"
+    """``prepare_transaction()`` waits until all of the transaction is written (KIP-939)."""
+    PREPARED = "in a prepared transaction"
+    """All is written, and either end is still possible."""
     COMMITTING = "committing"
     ABORTING = "aborting"
     ABORTABLE_ERROR = "in a transaction that must be aborted"
@@ -30,11 +34,13 @@ class State(enum.Enum):
 
 TRANSITIONS: Final[Mapping[State, frozenset[State]]] = {
     State.UNINITIALIZED: frozenset({State.INITIALIZING, State.FATAL_ERROR}),
-    State.INITIALIZING: frozenset({State.READY, State.UNINITIALIZED, State.FATAL_ERROR}),
+    State.INITIALIZING: frozenset({State.READY, State.PREPARED, State.UNINITIALIZED, State.FATAL_ERROR}),
     State.READY: frozenset({State.IN_TRANSACTION, State.FATAL_ERROR}),
     State.IN_TRANSACTION: frozenset(
-        {State.COMMITTING, State.ABORTING, State.ABORTABLE_ERROR, State.FATAL_ERROR}
+        {State.PREPARING, State.COMMITTING, State.ABORTING, State.ABORTABLE_ERROR, State.FATAL_ERROR}
     ),
+    State.PREPARING: frozenset({State.PREPARED, State.ABORTING, State.ABORTABLE_ERROR, State.FATAL_ERROR}),
+    State.PREPARED: frozenset({State.COMMITTING, State.ABORTING, State.FATAL_ERROR}),
     State.COMMITTING: frozenset({State.READY, State.ABORTABLE_ERROR, State.FATAL_ERROR}),
     State.ABORTABLE_ERROR: frozenset({State.ABORTING, State.FATAL_ERROR}),
     State.ABORTING: frozenset({State.READY, State.FATAL_ERROR}),

@@ -101,6 +101,8 @@ class KafkaProducer(native.KafkaProducer):
     init_transactions = _raising_theirs(native.KafkaProducer.init_transactions)
     begin_transaction = _raising_theirs(native.KafkaProducer.begin_transaction)
     send_offsets_to_transaction = _raising_theirs(native.KafkaProducer.send_offsets_to_transaction)
+    prepare_transaction = _raising_theirs(native.KafkaProducer.prepare_transaction)
+    complete_transaction = _raising_theirs(native.KafkaProducer.complete_transaction)
     commit_transaction = _raising_theirs(native.KafkaProducer.commit_transaction)
     abort_transaction = _raising_theirs(native.KafkaProducer.abort_transaction)
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from kprod._core.crc32c import crc32c
+from kprod.protocol.init_producer_id import INIT_PRODUCER_ID, TWO_PHASE_COMMIT_INIT_PRODUCER_ID
 from kprod.records import check_topic_name
 from kprod.testing.broker.faults import FaultRegistry
 from kprod.testing.broker.groups import GroupCoordinator
@@ -94,6 +95,8 @@ class ClusterState:
         replication_factor: replicas of a partition where none is given.
         strict: check every record (see :class:`PartitionLog`).
         release: the Kafka release to pass for.
+        two_phase_commit: brokers with ``transaction.two.phase.commit.enable`` and the unstable versions that
+            it needs (KIP-939).
     """
 
     def __init__(
@@ -106,6 +109,7 @@ class ClusterState:
         replication_factor: int = 1,
         strict: bool = True,
         release: str = DEFAULT_RELEASE,
+        two_phase_commit: bool = False,
     ) -> None:
         self.nodes = {node.id: node for node in nodes}
         self.schedule = schedule
@@ -114,6 +118,7 @@ class ClusterState:
         self.default_partitions = default_partitions
         self.replication_factor = min(replication_factor, len(nodes))
         self.strict = strict
+        self.two_phase_commit = two_phase_commit
         self.topics: dict[str, Topic] = {}
         self.topics_by_id: dict[bytes, Topic] = {}
         self.faults = FaultRegistry()
@@ -126,6 +131,9 @@ class ClusterState:
     def set_release(self, release: str) -> None:
         """Pass for another Kafka release from now on."""
         self.api_versions = api_versions_of(release)
+        if self.two_phase_commit:
+            key = INIT_PRODUCER_ID.key
+            self.api_versions[key] = (self.api_versions[key][0], TWO_PHASE_COMMIT_INIT_PRODUCER_ID)
         self.release = release
         number = release_number(release)
         self.transaction_version = 2 if number >= (4, 0) else 1

@@ -16,6 +16,7 @@ UNKNOWN_TOPIC_OR_PARTITION: Final = 3
 COORDINATOR_NOT_AVAILABLE: Final = 15
 NOT_COORDINATOR: Final = 16
 INVALID_REQUEST: Final = 42
+TRANSACTIONAL_ID_AUTHORIZATION_FAILED: Final = 53
 OPERATION_NOT_ATTEMPTED: Final = 55
 UNSTABLE_OFFSET_COMMIT: Final = 88
 
@@ -62,6 +63,7 @@ def init_producer_id(cluster: ClusterState, request: Request) -> Body:
     body = request.body
     transactional_id = body["transactional_id"]
     code, producer_id, epoch = request.error_for(), -1, -1
+    ongoing = -1, -1
     if code:
         pass
     elif transactional_id is None:
@@ -70,14 +72,21 @@ def init_producer_id(cluster: ClusterState, request: Request) -> Body:
         code = INVALID_REQUEST
     else:
         code = _not_coordinator(cluster, request, transactional_id)
+        if not code and body["enable2_pc"] and not cluster.two_phase_commit:
+            code = TRANSACTIONAL_ID_AUTHORIZATION_FAILED
         if not code:
             code, producer_id, epoch = cluster.transactions.init_producer_id(
-                transactional_id, body["transaction_timeout_ms"], body["producer_id"], body["producer_epoch"]
-            )
+                transactional_id, body["transaction_timeout_ms"], body["producer_id"], body["producer_epoch"],
+                two_phase_commit=body["enable2_pc"], keep_prepared=body["keep_prepared_txn"],
+            )  # fmt: skip
+        if not code and body["keep_prepared_txn"]:
+            ongoing = cluster.transactions.ongoing(transactional_id)
     return {
         "error_code": _fenced(code, request.version >= 4),
         "producer_id": producer_id,
         "producer_epoch": epoch,
+        "ongoing_txn_producer_id": ongoing[0],
+        "ongoing_txn_producer_epoch": ongoing[1],
     }
 
 

@@ -1,4 +1,4 @@
-"""The transaction coordinator: producer ids, epochs and transactions (KIP-98, KIP-360, KIP-890).
+"""The transaction coordinator: producer ids, epochs and transactions (KIP-98, KIP-360, KIP-890, KIP-939).
 
 Markers are written at once when a transaction ends, so the states between the decision and its end
 (PrepareCommit, PrepareAbort) are never seen from outside. For a client that has to wait for them, inject
@@ -44,6 +44,10 @@ class Transaction:
     last_epoch: int = -1
     """The epoch before, when its owner was not fenced by the bump: it may ask again, and go on (KIP-360)."""
     timer: Timer | None = None
+    two_phase_commit: bool = False
+    """It never expires (KIP-939)."""
+    written_under: tuple[int, int] | None = None
+    """The producer id and epoch of the open transaction, where a successor has kept it and got others."""
 
 
 class TransactionCoordinator:
@@ -60,7 +64,14 @@ class TransactionCoordinator:
         return self._next_producer_id
 
     def init_producer_id(
-        self, transactional_id: str, timeout_ms: int, producer_id: int, epoch: int
+        self,
+        transactional_id: str,
+        timeout_ms: int,
+        producer_id: int,
+        epoch: int,
+        *,
+        two_phase_commit: bool = False,
+        keep_prepared: bool = False,
     ) -> tuple[int, int, int]:
         """Give a transactional producer its id and epoch, fencing the one before.
 
@@ -69,15 +80,18 @@ class TransactionCoordinator:
             timeout_ms: after which an open transaction is aborted.
             producer_id: the caller's, -1 when it has none (before version 3 of the request, or at the start).
             epoch: the caller's.
+            two_phase_commit: its transactions never expire, and the timeout has no upper bound (KIP-939).
+            keep_prepared: the open transaction stays open, for the caller to end (KIP-939).
 
         Returns:
             Error code, producer id, epoch.
         """
-        if not 0 < timeout_ms <= MAX_TIMEOUT_MS:
+        if timeout_ms <= 0 or (timeout_ms > MAX_TIMEOUT_MS and not two_phase_commit):
             return INVALID_TRANSACTION_TIMEOUT, -1, -1
         transaction = self.transactions.get(transactional_id)
         if transaction is None:
             transaction = Transaction(transactional_id, self.new_producer_id(), 0, timeout_ms)
+            transaction.two_phase_commit = two_phase_commit
             self.transactions[transactional_id] = transaction
             return 0, transaction.producer_id, transaction.epoch
         if producer_id >= 0:
@@ -88,15 +102,30 @@ class TransactionCoordinator:
                 return 0, transaction.producer_id, transaction.epoch
             if epoch != transaction.epoch:
                 return PRODUCER_FENCED, -1, -1
-        if transaction.state == "Ongoing":
+        keeps = keep_prepared and transaction.state == "Ongoing"
+        if keeps:
+            transaction.written_under = transaction.written_under or (
+                transaction.producer_id,
+                transaction.epoch,
+            )
+        elif transaction.state == "Ongoing":
             self._complete(transaction, commit=False, bump_epoch=True)
         self._bump(transaction)
         # Who asks with its epoch goes on with the next one; who has none is another producer, and fences the
         # last.
         transaction.last_epoch = epoch if producer_id >= 0 else -1
         transaction.timeout_ms = timeout_ms
-        transaction.state = "Empty"
+        transaction.two_phase_commit = two_phase_commit
+        if not keeps:
+            transaction.state = "Empty"
         return 0, transaction.producer_id, transaction.epoch
+
+    def ongoing(self, transactional_id: str) -> tuple[int, int]:
+        """The producer id and epoch under which the open transaction was written; -1, -1: none is open."""
+        transaction = self.transactions[transactional_id]
+        if transaction.state != "Ongoing":
+            return -1, -1
+        return transaction.written_under or (transaction.producer_id, transaction.epoch)
 
     def _bump(self, transaction: Transaction) -> None:
         if transaction.epoch >= MAX_EPOCH - 1:
@@ -119,6 +148,8 @@ class TransactionCoordinator:
         if transaction.state != "Ongoing":
             transaction.is_v2 = v2
             transaction.state = "Ongoing"
+            if transaction.two_phase_commit:
+                return
             transaction.timer = self._cluster.schedule(
                 transaction.timeout_ms / 1000, lambda: self._expire(transaction)
             )
@@ -194,6 +225,10 @@ class TransactionCoordinator:
         cluster = self._cluster
         producer_id = transaction.producer_id
         epoch = transaction.epoch
+        if transaction.written_under is not None and transaction.written_under[0] != producer_id:
+            # Epochs were used up when a successor kept it; the log knows the producer id before.
+            producer_id, epoch = transaction.written_under
+        transaction.written_under = None
         if bump_epoch:
             # The markers carry the next epoch, so that what the fenced producer still sends is refused.
             epoch += 1
