@@ -4,6 +4,7 @@
 #   make test    all tests, real Apache Kafka included (fetched once into .kafka/)
 #
 #   make build      sdist and wheel into dist/     make bench   benchmarks
+#   make docs       the documentation, into build/site; a warning is an error
 #   make lint       ruff and mypy                  make clean   remove everything that was made
 #   make sanitize   unit and mock tests with AddressSanitizer and UndefinedBehaviorSanitizer
 #   make fuzz       ten million executions of every parser under the same; ARGS="--executions 1000 produce"
@@ -25,7 +26,7 @@ NATIVE := setup.py $(wildcard $(CORE)/*.pyx $(CORE)/*.pxd $(CORE)/*.pxi $(CORE)/
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test build bench lint clean kafka develop sanitize fuzz leaks constraints
+.PHONY: help demo test build bench docs lint clean kafka develop sanitize fuzz leaks constraints
 
 help:
 	@sed -n '/^#/!q;s/^# \{0,1\}//p' Makefile
@@ -44,6 +45,11 @@ bench: $(STAMPS)/kprod $(STAMPS)/bench kafka
 	$(BIN)/python -m pytest bench/micro --benchmark-only
 	$(BIN)/python -m bench.suite $(ARGS)
 	$(BIN)/python -m bench.report
+
+# kprod is installed because the reference takes docstrings from the compiled modules.
+docs: $(STAMPS)/kprod $(STAMPS)/docs
+	$(BIN)/python tools/draw_mermaid.py --check
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict $(ARGS)
 
 lint: $(STAMPS)/kprod $(STAMPS)/test $(STAMPS)/bench $(STAMPS)/lint
 	$(BIN)/ruff check .
@@ -118,6 +124,6 @@ $(STAMPS)/kprod: $(STAMPS)/tools $(NATIVE)
 	$(PIP) install --no-build-isolation --editable .
 	@touch $@
 
-$(STAMPS)/test $(STAMPS)/bench $(STAMPS)/lint: $(STAMPS)/$(PYTHON_VERSION) pyproject.toml
+$(STAMPS)/test $(STAMPS)/bench $(STAMPS)/docs $(STAMPS)/lint: $(STAMPS)/$(PYTHON_VERSION) pyproject.toml
 	$(PIP) install --group $(@F)
 	@touch $@

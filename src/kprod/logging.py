@@ -94,13 +94,11 @@ class KafkaHandler(logging.Handler):
     Records of kprod's own loggers are never sent, so that a producer that logs its troubles does not feed
     itself.
     In a child process after ``fork()`` a handler that was given options has a producer and a queue of its
-    own;
-    one that was given a producer drops records, because a producer does not live on in the child.
+    own; one that was given a producer drops records, because a producer does not live on in the child.
 
     Args:
-        producer: options of a :class:`kprod.KafkaProducer`, which the handler makes and closes; or a
-        producer,
-            which stays yours to close, after the handler.
+        producer: options of a :class:`kprod.KafkaProducer`, which the handler makes and closes; or
+            a producer, which stays yours to close, after the handler.
         topic: where the records go.
         key: text, bytes, or a function of the log record that gives one; None: no key, so that the records
             spread over the partitions and only those of one partition are in order.

@@ -405,7 +405,8 @@ class KafkaProducer(ProducerCore):
         """``with producer.transaction():`` commits at the end, or aborts when an exception leaves the block.
 
         Raises:
-            What commit_transaction() raises; after an error that can be aborted it has been aborted.
+            KafkaError: what commit_transaction() raises; after an error that can be aborted it has been
+                aborted.
         """
         self.begin_transaction()
         try:

@@ -124,9 +124,8 @@ class JsonSerializer(Serializer):
         sort_keys: write the keys of objects in order, so that equal objects give equal bytes. The standard
             library does it then, so that they do not depend on what is installed.
         library: ``'json'``, ``'orjson'`` or ``'msgspec'``; None: orjson if it is installed and the other
-        options
-            allow it, or else json. msgspec is never chosen by itself: it takes more types than the others
-            (bytes, sets, Decimal, Struct), and writes NaN as null.
+            options allow it, or else json. msgspec is never chosen by itself: it takes more types than the
+            others (bytes, sets, Decimal, Struct), and writes NaN as null.
 
     Raises:
         ImportError: the library that was named is not installed.

@@ -364,8 +364,7 @@ Raises:
     MessageSizeTooLargeError: the record is larger than max.request.size.
     KafkaTimeoutError: no metadata for the topic (BufferExhaustedError: no buffer memory) within max.block.ms.
     ProducerClosedError, ForkedProcessError, KafkaError: the producer takes no records any more.
-
-    What a serializer or partitioner raises reaches the caller as it is.
+    Exception: what a serializer or partitioner raises reaches the caller as it is.
 """
 
 cdef bytes SEND_NOWAIT_DOC = b"""send_nowait($self, /, topic, value=None, key=None, headers=None, partition=None, \

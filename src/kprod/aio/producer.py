@@ -407,7 +407,8 @@ class AsyncKafkaProducer(AsyncProducerCore):
         commit goes on by itself.
 
         Raises:
-            What commit_transaction() raises; after an error that can be aborted it has been aborted.
+            KafkaError: what commit_transaction() raises; after an error that can be aborted it has been
+                aborted.
         """
         await self.begin_transaction()
         committing = False

@@ -23,8 +23,8 @@ class JSONSerializer(RegistrySerializer):
         conf: confluent-kafka's configuration of serializers.
         references: other registered schemas, under the names that ``$ref`` uses.
         validate: check each object against the schema before it is written.
-        json_encode: makes text or bytes of an object; None: what :class:`kprod.serializers.JsonSerializer`
-        does.
+        json_encode: makes text or bytes of an object; None: what
+            :class:`kprod.serializers.JsonSerializer` does.
         keywords: the fields of :class:`RegistryOptions`.
 
     Raises:
