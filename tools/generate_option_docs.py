@@ -29,6 +29,8 @@ INTRODUCTION = """\
 
 Options are keyword arguments of `KafkaProducer`, or a mapping as its first argument, or both:
 
+<!-- run with: imported -->
+
 ```python
 KafkaProducer(bootstrap_servers="kafka-1:9092,kafka-2:9092", linger_ms=20)
 KafkaProducer({"bootstrap.servers": "kafka-1:9092,kafka-2:9092", "linger.ms": "20"})
