@@ -12,6 +12,7 @@ from typing import Any
 import aiokafka
 import aiokafka.errors
 import pytest
+from aiokafka.protocol.metadata import MetadataRequest
 
 import kprod
 from kprod.compat.aiokafka import AIOKafkaProducer, errors
@@ -102,11 +103,28 @@ def test_what_it_cannot_do_is_said_by_the_first_call(cluster: MockCluster) -> No
             await producer.send("t", b"v")
         async with producer:
             with pytest.raises(AttributeError, match="AIOKafkaClient"):
-                await producer.client.send(0, object())
+                await producer.client.coordinator_lookup(0, "group")
             assert producer.client.cluster.partitions_for_topic("t") in (None, {0})
             producer.client.add_topic("t")
             assert await producer.client.force_metadata_update()
             assert producer.client.cluster.topics() == {"t"}
+
+    run(main())
+
+
+def test_requests_of_the_applications_own_go_through_aiokafkas_client(cluster: MockCluster) -> None:
+    """Faust creates its topics so."""
+
+    async def main() -> None:
+        async with AIOKafkaProducer(bootstrap_servers=cluster.bootstrap_servers) as producer:
+            await producer.partitions_for("t")
+            nodes = [broker.nodeId for broker in producer.client.cluster.brokers()]
+            assert nodes
+            for node in nodes:
+                answer = await producer.client.send(node, MetadataRequest(["t"]))
+                assert [row[1] for row in answer.topics] == ["t"]
+        # What stop() leaves open, aiokafka complains about: warnings are errors here.
+        gc.collect()
 
     run(main())
 

@@ -191,7 +191,20 @@ class AIOKafkaProducer:
         self._convert = _nothing if acks == 0 else _to_metadata
         self._loop = loop
         self._async = AsyncKafkaProducer(**options)
-        self.client = ClientView(self, bootstrap_servers, name)
+        client_options: dict[str, Any] = {
+            "bootstrap_servers": bootstrap_servers,
+            "client_id": name,
+            "request_timeout_ms": request_timeout_ms,
+            "security_protocol": security_protocol,
+            "ssl_context": ssl_context,
+            "sasl_mechanism": sasl_mechanism,
+            "sasl_plain_username": sasl_plain_username,
+            "sasl_plain_password": sasl_plain_password,
+            "sasl_kerberos_service_name": sasl_kerberos_service_name,
+            "sasl_kerberos_domain_name": sasl_kerberos_domain_name,
+            "sasl_oauth_token_provider": sasl_oauth_token_provider,
+        }
+        self.client = ClientView(self, client_options)
         self._closed = False
 
     def __del__(self) -> None:
@@ -229,7 +242,10 @@ class AIOKafkaProducer:
         if self._closed:
             return
         self._closed = True
-        await self._async.stop()
+        try:
+            await self.client.close()
+        finally:
+            await self._async.stop()
 
     async def flush(self) -> None:
         """Wait until everything sent so far is delivered or failed; sends it at once."""
