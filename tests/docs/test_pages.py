@@ -21,6 +21,8 @@ from tests.docs.surroundings import Names, Place, names_for
 
 MOST_NOT_RUN = 4
 """Blocks that are not run, for a reason that their page gives."""
+RUN_ELSEWHERE = ("python -m tests.frameworks runs it", "python -m tests.scale_out runs it")
+"""Reasons of blocks that need more than is installed here, and have a run of their own."""
 
 _ADDRESSES = re.compile(r"""(?<=["'])[\w.-]+:909\d(,[\w.-]+:909\d)*(?=["'])""")
 PAGES = [page for page in pages() if blocks_of(page)]
@@ -71,7 +73,8 @@ def test_the_code_runs(page: str, place: Place, request: pytest.FixtureRequest) 
 def test_few_blocks_are_not_run() -> None:
     left_out = [block for page in PAGES for block in blocks_of(page) if block.not_run is not None]
     assert all(len(block.not_run or "") > 15 for block in left_out), "a reason says why"
-    assert len(left_out) <= MOST_NOT_RUN, [f"{block}: {block.not_run}" for block in left_out]
+    nowhere = [block for block in left_out if block.not_run not in RUN_ELSEWHERE]
+    assert len(nowhere) <= MOST_NOT_RUN, [f"{block}: {block.not_run}" for block in nowhere]
 
 
 def _run_both(block: Block, names: Names, place: Place, request: pytest.FixtureRequest) -> None:
