@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import threading
 import time
+from typing import Any
 
 import pytest
 
@@ -513,3 +514,36 @@ def test_a_name_with_several_addresses_is_tried_address_by_address(
         reconnect_backoff_max_ms=30_000,
     )
     assert producer.send("t", b"v").get(10).offset == 0
+
+
+def test_a_question_about_the_cluster_waits_for_a_broker_and_does_not_ask_every_moment(
+    cluster: MockCluster, make_producer: MakeProducer, monkeypatch: pytest.MonkeyPatch, eventually: Eventually
+) -> None:
+    """The idle connections are closed: one is made for the question, once there can be one."""
+    producer = make_producer(connections_max_idle_ms=50, metadata_max_age_ms=3_600_000)
+    producer.send("t", b"v").get(10)
+    engine = producer.engine
+    eventually(lambda: not producer.bootstrap_connected())
+    cluster.set_unreachable(1)
+    waits: list[float] = []
+    changed = engine._shared.changed
+    wait = changed.wait
+
+    def noted(timeout: float | None = None) -> bool:
+        if threading.current_thread().name == "asks":
+            waits.append(0.0 if timeout is None else timeout)
+            if len(waits) == 3:
+                cluster.set_unreachable(1, False)
+        return wait(timeout)
+
+    monkeypatch.setattr(changed, "wait", noted)
+    answers: list[Any] = []
+    asking = threading.Thread(
+        target=lambda: answers.append(engine.describe_cluster(["t"], 30)), name="asks", daemon=True
+    )
+    asking.start()
+    asking.join(30)
+    node, body = answers[0]
+    assert node.port == cluster.ports[0]
+    assert [topic["name"] for topic in body["topics"]] == ["t"]
+    assert set(waits) == {1.0}

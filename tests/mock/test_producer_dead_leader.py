@@ -6,8 +6,10 @@ import threading
 import time
 from typing import Any
 
+import pytest
+
 from kprod import KafkaProducer
-from kprod.errors import BufferExhaustedError
+from kprod.errors import BufferExhaustedError, TopicAuthorizationFailedError
 from tests.mock.conftest import Eventually, MakeCluster, MakeProducer
 
 
@@ -102,3 +104,26 @@ def test_records_without_a_key_avoid_a_dead_leader(
     eventually(lambda: not is_connected(producer, 2))
     futures = [producer.send("t", b"z" * 100) for _ in range(500)]
     assert {future.get(timeout=10).partition for future in futures[50:]} == {0}
+
+
+def test_nobody_waits_for_a_dead_leader_once_its_topic_is_refused(
+    make_cluster: MakeCluster, make_producer: MakeProducer, eventually: Eventually
+) -> None:
+    cluster = make_cluster(brokers=2)
+    cluster.create_topic("t")
+    cluster.move_leader("t", 0, 2)
+    producer = make_producer(cluster, linger_ms=0)
+    producer.send("t", b"connects").get(timeout=10)
+    cluster.stop_broker(2)
+    eventually(lambda: not is_connected(producer, 2))
+    future = producer.send("t", b"stuck")
+    eventually(lambda: ready_partitions(producer, 2) == 1)
+    cluster.inject("Metadata", "TOPIC_AUTHORIZATION_FAILED", topic="t", times=None)
+    with pytest.raises(TopicAuthorizationFailedError):
+        future.get(timeout=20)
+    assert ready_partitions(producer, 2) == 0
+
+
+def ready_partitions(producer: KafkaProducer, node_id: int) -> int:
+    counters: Any = producer.metrics(raw=True)
+    return int(counters["brokers"][node_id]["ready_partitions"])

@@ -15,7 +15,7 @@ from typing import Any
 
 import kafka
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kprod import config as config_module
@@ -333,6 +333,7 @@ def test_long_values_are_cut_in_messages() -> None:
     assert len(refused(compression_type="x" * 10_000)) < 500
 
 
+@settings(deadline=None)  # every option is parsed: slow under sanitizers
 @given(st.text(max_size=40) | st.integers() | st.floats() | st.none() | st.binary(max_size=8))
 def test_no_value_of_any_option_gives_anything_but_a_configuration_error(value: object) -> None:
     for option in OPTIONS.values():

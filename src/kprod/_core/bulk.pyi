@@ -6,7 +6,11 @@ from kprod._core.producer import ProducerCore
 from kprod.records import ArrowArray, BulkHeaders, Column, Headers, Integers, OnDelivery
 
 @final
-class Bulk: ...
+class Bulk:
+    @property
+    def appended(self) -> int: ...
+    def append(self, most: int) -> bool: ...
+    def end(self, error: BaseException | None = None) -> BulkDeliveryFuture: ...
 
 def split_headers(
     headers: BulkHeaders | None, count: int
@@ -22,6 +26,16 @@ def send_many(
     partitions: Integers | None,
     on_delivery: OnDelivery | None,
 ) -> BulkDeliveryFuture: ...
+def prepare_many(
+    core: ProducerCore,
+    topic: str,
+    values: Iterable[Any],
+    keys: Iterable[Any] | None,
+    headers: BulkHeaders | None,
+    timestamps: Integers | None,
+    partitions: Integers | None,
+    on_delivery: OnDelivery | None,
+) -> Bulk: ...
 def send_columns(
     core: ProducerCore,
     topic: str,

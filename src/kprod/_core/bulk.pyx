@@ -495,6 +495,7 @@ cdef class Bulk:
     cdef int64_t bytes         # what all records take, about
     cdef int64_t ordered       # positions that have their place in `order`
     cdef int64_t referenced    # records for which references to callback and headers were taken
+    cdef bint ended
 
     def __dealloc__(self):
         cdef int32_t i
@@ -687,18 +688,44 @@ cdef class Bulk:
         self.prepare()
         self.take_references()
         try:
-            self.append_all()
+            self.append_until(self.c.length)
         except BaseException as raised:
             error = raised
             raise
         finally:
-            self.drop_references()
-            future = self.make_future(error)
-            if error is not None:
-                note_partial(error, future)
+            future = self.end(error)
         return future
 
-    cdef int append_all(self) except -1:
+    @property
+    def appended(self):
+        """How many records were appended."""
+        return self.c.at
+
+    def append(self, Py_ssize_t most):
+        """Append the next records, as many as are given at most. May be called again after an error.
+
+        Returns:
+            bool: whether none is left.
+        """
+        if self.ended:
+            raise RuntimeError("append() after end()")
+        self.append_until(min(self.c.length, self.c.at + most))
+        return self.c.at == self.c.length
+
+    def end(self, error=None):
+        """The future of all records, of which those that were not appended have failed with `error`."""
+        cdef BulkDeliveryFuture future
+        if self.ended:
+            raise RuntimeError("end() was called before")
+        self.ended = True
+        self.drop_references()
+        future = self.make_future(error)
+        if error is not None:
+            note_partial(error, future)
+        return future
+
+    cdef int append_until(self, int64_t stop) except -1:
+        """Append the records up to position `stop`. After an error it goes on where that was."""
         cdef kp_bulk* c = &self.c
         cdef int64_t n = self.values.length
         cdef int64_t end, block = n
@@ -706,16 +733,20 @@ cdef class Bulk:
         if c.order != NULL:
             # A block should not be more than buffer.memory can hold: its partitions are filled one after the other.
             block = max(1, min(BLOCK, c.a.pool.limit // 4 // max(1, self.bytes // max(1, n))))
-        while c.at < n:
-            end = min(self.load_chunks(c.at), c.at + block)
-            if end - c.at < GIL_KEPT_BELOW:
-                reason = order_block(c, c.at, end)
+        while c.at < stop:
+            if c.at < self.ordered:
+                # An error came within this block: its records have their places.
+                end = self.ordered
             else:
-                with nogil:
+                end = min(self.load_chunks(c.at), c.at + block, stop)
+                if end - c.at < GIL_KEPT_BELOW:
                     reason = order_block(c, c.at, end)
-            if not reason:
-                raise MemoryError
-            self.ordered = end
+                else:
+                    with nogil:
+                        reason = order_block(c, c.at, end)
+                if not reason:
+                    raise MemoryError
+                self.ordered = end
             while True:
                 if end - c.at < GIL_KEPT_BELOW:
                     reason = append_block(c)
@@ -878,8 +909,10 @@ cdef Integers integers(str name, object source, int64_t length):
     return integers_of_arrow(name, source, length) if is_arrow(source) else integers_of(name, source, length)
 
 
-def send_many(ProducerCore core not None, topic, values, keys, headers, timestamps, partitions, on_delivery):
-    """KafkaProducer.send_many()."""
+cdef Bulk read_many(
+        ProducerCore core, object topic, object values, object keys, object headers, object timestamps,
+        object partitions, object on_delivery):
+    """The arguments of send_many(), read."""
     cdef Bulk bulk = Bulk.__new__(Bulk)
     cdef int64_t n
     bulk.begin(core, topic, on_delivery)
@@ -902,7 +935,24 @@ def send_many(ProducerCore core not None, topic, values, keys, headers, timestam
     bulk.partitions = integers("partitions", partitions, n)
     if core._choose is not None:
         bulk.choose_partitions(keys, values, key_data, value_data)
-    return bulk.send()
+    return bulk
+
+
+def send_many(ProducerCore core not None, topic, values, keys, headers, timestamps, partitions, on_delivery):
+    """KafkaProducer.send_many()."""
+    return read_many(core, topic, values, keys, headers, timestamps, partitions, on_delivery).send()
+
+
+def prepare_many(ProducerCore core not None, topic, values, keys, headers, timestamps, partitions, on_delivery):
+    """KafkaProducer.send_many() for who cannot wait: everything is checked, and nothing appended yet.
+
+    Returns:
+        Bulk: append() until nothing is left, then end(), whatever happened.
+    """
+    cdef Bulk bulk = read_many(core, topic, values, keys, headers, timestamps, partitions, on_delivery)
+    bulk.prepare()
+    bulk.take_references()
+    return bulk
 
 
 cdef Column column_of(str name, object source):

@@ -730,41 +730,14 @@ cdef class NetworkLoop:
         return left
 
     def fail_topic(self, Topic topic, int error):
-        """Fail every undecided batch of one topic, for instance because the broker refuses access to it."""
-        cdef kp_loop* loop = &self.loop
-        cdef kp_batch* b
-        cdef kp_batch* newer
+        """Fail every batch of one topic that is not under way, for instance because the broker refuses access to it."""
         with nogil:
-            kp_mutex_lock(&loop.lock)
-            b = oldest_incomplete(loop)
-            while b != NULL:
-                newer = newer_incomplete(loop, b)
-                if b.partition.topic == &topic.t and b.stage != STAGE_IN_FLIGHT:
-                    give_up(loop, b, error)
-                b = newer
-            kp_mutex_unlock(&loop.lock)
+            fail_waiting(&self.loop, &topic.t, -1, error)
 
     def fail_broker(self, int node_id, int error):
-        """Fail every undecided batch for one leader: the broker there refuses this client."""
-        cdef kp_loop* loop = &self.loop
-        cdef int64_t now_us = kp_monotonic_us()
-        cdef kp_batch* b
-        cdef kp_batch* newer
+        """Fail every batch for one leader that is not under way: the broker there refuses this client."""
         with nogil:
-            kp_mutex_lock(&loop.lock)
-            b = oldest_incomplete(loop)
-            while b != NULL:
-                newer = newer_incomplete(loop, b)
-                if (b.partition.broker != NULL and b.partition.broker.node_id == node_id
-                        and b.stage != STAGE_IN_FLIGHT):
-                    if give_up(loop, b, error):
-                        if b.partition.in_ready:
-                            # With nothing left there is no reason to connect any more.
-                            ready_remove(b.partition.broker, b.partition)
-                        evaluate(loop, b.partition, now_us)
-                b = newer
-            kp_mutex_unlock(&loop.lock)
-            wake_loop(loop.a, 0)
+            fail_waiting(&self.loop, NULL, node_id, error)
 
     # -- splitting
 

@@ -493,3 +493,29 @@ cdef int64_t expire(kp_loop* loop, int64_t now_us) noexcept nogil:
     if b == NULL:
         return INT64_MAX
     return b.created_us + loop.delivery_timeout_us
+
+
+cdef int waits_for(kp_batch* b, const kp_topic* topic, int32_t node_id) noexcept nogil:
+    """Whether a batch is one of a topic (NULL: of any) that a leader (-1: any, or none) is still to be sent."""
+    if b.stage == STAGE_IN_FLIGHT or (topic != NULL and b.partition.topic != topic):
+        return 0
+    return node_id < 0 or (b.partition.broker != NULL and b.partition.broker.node_id == node_id)
+
+
+cdef void fail_waiting(kp_loop* loop, const kp_topic* topic, int32_t node_id, int32_t error) noexcept nogil:
+    """Give up every batch that waits_for() the topic and the leader."""
+    cdef int64_t now_us = kp_monotonic_us()
+    cdef kp_batch* b
+    cdef kp_batch* newer
+    kp_mutex_lock(&loop.lock)
+    b = oldest_incomplete(loop)
+    while b != NULL:
+        newer = newer_incomplete(loop, b)
+        if waits_for(b, topic, node_id) and give_up(loop, b, error):
+            if b.partition.in_ready:
+                # With nothing left there is no reason to connect any more.
+                ready_remove(b.partition.broker, b.partition)
+            evaluate(loop, b.partition, now_us)
+        b = newer
+    kp_mutex_unlock(&loop.lock)
+    wake_loop(loop.a, 0)

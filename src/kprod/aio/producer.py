@@ -8,21 +8,23 @@ import logging
 import threading
 import weakref
 from asyncio import get_running_loop
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, SupportsIndex
 
 from kprod import errors
+from kprod._core import bulk
 from kprod._core.aio import AsyncProducerCore
+from kprod._core.bulk_future import BulkDeliveryFuture
 from kprod._core.future import DeliveryFuture, RecordMetadata
 from kprod.aio.waiting import Queue, Shared, in_thread
 from kprod.cluster.metadata import ClusterSnapshot
 from kprod.config import ProducerConfig
 from kprod.errors import BufferExhaustedError, KafkaTimeoutError
 from kprod.producer import KafkaProducer, seconds_or_none
-from kprod.records import Headers
+from kprod.records import BulkHeaders, Headers, Integers, OnDelivery
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -33,6 +35,9 @@ logger = logging.getLogger("kprod.aio")
 
 _LEADER_POLL_S: Final = 0.02
 """How often it is looked whether a leader came back whose records may not take more memory."""
+
+_SLICE: Final = 10_000
+"""How many records are appended before the loop gets another turn: about a millisecond's work."""
 
 
 class TryingProducer(KafkaProducer):
@@ -178,6 +183,116 @@ class AsyncKafkaProducer(AsyncProducerCore):
             KafkaError: the record failed; ``persisted`` says whether it may have been written.
         """
         return await (await self.send(topic, value, key, headers, partition, timestamp_ms))
+
+    async def send_many(
+        self,
+        topic: str,
+        values: Iterable[Any],
+        keys: Iterable[Any] | None = None,
+        headers: BulkHeaders | None = None,
+        timestamps: Integers | None = None,
+        partitions: Integers | None = None,
+        on_delivery: OnDelivery | None = None,
+    ) -> BulkDeliveryFuture:
+        """Send many records; the same as one ``send()`` for each, at a fraction of its cost.
+
+        It waits only for metadata and for room in ``buffer_memory``, and the loop goes on meanwhile; between
+        some thousands of records the loop gets a turn too. Every argument is checked before the first record
+        is appended, serializers included, which takes the loop for as long as it takes. Records of a
+        partition are appended in their order; what other tasks send may come between them.
+
+        Cancelling the await leaves out the records that were not appended yet; those that were are delivered
+        (``on_delivery`` tells of them). Cancelling the await of the future that it returns changes nothing.
+
+        >>> async def main(producer: AsyncKafkaProducer) -> None:
+        ...     future = await producer.send_many("events", [b"one", b"two"])
+        ...     print((await future).offsets())
+
+        Args:
+            topic: the topic of all records.
+            values: for each record what ``value_serializer`` takes; without one bytes, a bytes-like object,
+                or None (a tombstone).
+            keys: as many of the same for ``key_serializer``; None: no record has a key.
+            headers: a list of (str, bytes | None) pairs, or a mapping, for all records; or a sequence with
+                one such, or None, for each.
+            timestamps: ms since 1970: an int for all records, or an int or None for each; None takes the
+                present.
+            partitions: the same; None lets the partitioner choose.
+            on_delivery: ``f(error, metadata)``, called for each record on the delivery thread, not in the
+                loop.
+
+        Returns:
+            The future of all records: await it for their DeliveryReports, with one wake-up of the loop.
+
+        Raises:
+            TypeError, ValueError, MessageSizeTooLargeError: an argument is wrong; nothing was sent.
+            BufferExhaustedError: ``buffer_memory`` stayed full for ``max_block_ms`` before the next record
+                could be appended. Like every KafkaError that comes after the first record, it has
+                ``appended``, the number of records that were, and ``future``, theirs.
+            KafkaTimeoutError, ProducerClosedError, ForkedProcessError, KafkaError: as ``send()``.
+        """
+        producer = self._running()
+        arguments = (topic, values, keys, headers, timestamps, partitions, on_delivery)
+        try:
+            sending = bulk.prepare_many(producer, *arguments)
+        except KafkaTimeoutError:
+            # The topic is looked up first: nothing was read from an iterator yet.
+            loop = get_running_loop()
+            await self._learn(self._state(loop), topic, loop.time() + self._options.max_block_ms / 1000)
+            sending = bulk.prepare_many(producer, *arguments)
+        error: BaseException | None = None
+        try:
+            await self._append_many(producer, sending)
+        except BaseException as raised:
+            error = raised
+            raise
+        finally:
+            future = sending.end(error)
+        return future
+
+    async def _append_many(self, producer: TryingProducer, sending: bulk.Bulk) -> None:
+        """Append all records, waiting for memory in turn with others."""
+        loop = get_running_loop()
+        max_block_s = self._options.max_block_ms / 1000
+        enough = self._options.batch_size + 2048
+        size, appended, since = enough, 0, loop.time()
+        full: BufferExhaustedError | None = None
+        while True:
+            done = False
+            in_turn = full is not None or self._waiting > 0
+            memory = self._state(loop).memory
+            if in_turn:
+                if not await memory.enter(since + max_block_s):
+                    raise self._exhausted(loop.time() - since, full) from full
+                self._count_waiting(1)
+            try:
+                if full is not None:
+                    asked = loop.time()
+                    left = since + max_block_s - asked
+                    wait = producer.engine.accumulator.wait_for_memory
+                    await self._in_thread("memory", wait, size, max(0.0, left))
+                    if size > enough and loop.time() - asked < _LEADER_POLL_S / 10:
+                        # There is memory, but not for records to a leader that is away.
+                        await asyncio.sleep(min(_LEADER_POLL_S, max(left, 0.0)))
+                full = None
+                try:
+                    done = sending.append(_SLICE)
+                except BufferExhaustedError as error:
+                    full = error
+            finally:
+                if in_turn:
+                    self._count_waiting(-1)
+                    memory.leave()
+            if done:
+                return
+            if sending.appended > appended:
+                size, appended, since = enough, sending.appended, loop.time()
+            elif full is not None and loop.time() >= since + max_block_s:
+                raise self._exhausted(loop.time() - since, full) from full
+            else:
+                size = min(size * 2, self._options.buffer_memory)
+            if full is None:
+                await asyncio.sleep(0)
 
     async def send_reporting(self, *arguments: Any) -> DeliveryFuture:
         """``KafkaProducer.send()`` with all its arguments by position, ``on_delivery`` as the last one.

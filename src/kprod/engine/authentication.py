@@ -11,8 +11,8 @@ from collections.abc import Callable
 from typing import Any, Final, Protocol
 
 from kprod.cluster.node import Node, State
-from kprod.engine.connections import SASL_TOKEN
 from kprod.engine.shared import Shared
+from kprod.engine.tokens import SASL_TOKEN
 from kprod.errors import (
     AuthenticationFailedError,
     IllegalSaslStateError,

@@ -17,6 +17,7 @@ from kprod.cluster.node import Address, Node, State
 from kprod.engine import sockets
 from kprod.engine.nodes import Nodes
 from kprod.engine.shared import Shared
+from kprod.engine.tokens import HELLO, SASL_TOKEN
 from kprod.errors import IllegalSaslStateError, KafkaError
 from kprod.protocol import METADATA, PRODUCE, Api, Body, ProtocolError, decode_response, encode_request
 from kprod.protocol.checks import check_response
@@ -27,12 +28,6 @@ if TYPE_CHECKING:
     from kprod.engine.tls_setup import Attempt
 
 logger = logging.getLogger("kprod.engine")
-
-HELLO: Final = 0
-"""The token of the first request on a connection."""
-
-SASL_TOKEN: Final = -1
-"""The token of SASL requests on a connection."""
 
 _BEING_SET_UP: Final = frozenset(
     {State.RESOLVING, State.CONNECTING, State.HANDSHAKE, State.AUTHENTICATING, State.REAUTHENTICATING}

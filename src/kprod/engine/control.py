@@ -162,6 +162,7 @@ class Control:
             self.transactions.on_broker_lost(node_id)
 
     def _on_broker_ready(self) -> None:
+        self._shared.notify()
         if self.transactions is not None:
             self.transactions.learn_features()
 

@@ -59,7 +59,9 @@ class ClusterDescription:
         def ask() -> None:
             nonlocal asking
             if not self._connections.request(METADATA, body, answered):
+                # Asked again when a broker is connected: that is notified.
                 asking = False
+                self._connections.ensure_usable(time.monotonic())
 
         deadline = time.monotonic() + timeout_s
         with shared.changed:
@@ -74,5 +76,6 @@ class ClusterDescription:
                     asking = True
                     self._nodes.demand()
                     shared.call_in_control(ask)
-                shared.changed.wait(min(left, 0.1))
+                # In slices, so that a fork or a close is noticed whatever happens.
+                shared.changed.wait(min(left, 1.0))
             return answers[0]
