@@ -201,6 +201,63 @@ def test_an_epoch_that_the_broker_refuses_is_replaced_by_a_new_producer_id(
     assert len({record.producer_id for record in cluster.records("t")}) == 2
 
 
+@pytest.mark.parametrize("skip", [7, 8])
+def test_a_repetition_in_doubt_stays_among_the_batches_that_a_broker_remembers(
+    cluster: MockCluster, make_producer: MakeProducer, skip: int
+) -> None:
+    """Five are in flight, the first is in doubt, the others are acknowledged; then its repetition is in doubt.
+
+    If more were sent behind it meanwhile, the broker, which remembers five batches, would have forgotten it.
+    """
+    producer = make_producer(**SMALL)
+    warm(cluster, producer)
+    faults = [
+        cluster.inject("Produce", "REQUEST_TIMED_OUT", applied=True, skip=1),
+        cluster.inject("Produce", drop_response=True, skip=skip),
+    ]
+    futures = send_numbers(producer, 300)
+    producer.flush(20)
+    assert [fault.hits for fault in faults] == [1, 1]
+    assert all(future.succeeded() for future in futures)
+    assert values(cluster) == list(range(300))
+    assert len({(record.producer_id, record.producer_epoch) for record in cluster.records("t")}) == 1
+
+
+@pytest.mark.parametrize(
+    "lost", [{"close_connection": "after"}, {"error": "REQUEST_TIMED_OUT", "applied": True}]
+)
+def test_what_may_be_written_is_not_sent_again_under_another_producer_id(
+    cluster: MockCluster, make_producer: MakeProducer, lost: dict[str, Any]
+) -> None:
+    producer = make_producer(linger_ms=0)
+    producer.send("t", b"%06d" % 0).get(10)
+    faults = [cluster.inject("Produce", **lost), cluster.inject("Produce", "INVALID_PRODUCER_EPOCH", skip=1)]
+    with pytest.raises(errors.InvalidProducerEpochError) as caught:
+        producer.send("t", b"%06d" % 1).get(10)
+    assert caught.value.persisted == "possibly", "the broker did not look for it under its newer epoch"
+    assert [fault.hits for fault in faults] == [1, 1]
+    for i in range(2, 6):
+        producer.send("t", b"%06d" % i).get(10)
+    assert values(cluster) == list(range(6)), "once, where two attempts were made"
+    assert len({record.producer_id for record in cluster.records("t")}) == 2
+
+
+def test_what_an_expired_producer_state_hid_is_sent_again(
+    cluster: MockCluster, make_producer: MakeProducer
+) -> None:
+    """UNKNOWN_PRODUCER_ID says that nothing of the producer is left in the log: as Java's, it starts over."""
+    producer = make_producer(linger_ms=0)
+    producer.send("t", b"%06d" % 0).get(10)
+    faults = [
+        cluster.inject("Produce", close_connection="before"),
+        cluster.inject("Produce", "UNKNOWN_PRODUCER_ID", skip=1),
+    ]
+    assert producer.send("t", b"%06d" % 1).get(10).attempts == 3
+    assert [fault.hits for fault in faults] == [1, 1]
+    assert values(cluster) == [0, 1]
+    assert [record.sequence for record in cluster.records("t")] == [0, 0]
+
+
 def test_a_topic_that_is_created_anew_gets_the_records_in_order(
     cluster: MockCluster, make_producer: MakeProducer
 ) -> None:

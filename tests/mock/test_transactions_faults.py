@@ -281,6 +281,43 @@ def test_the_abort_asked_for_by_the_coordinator(cluster: MockCluster, tx: KafkaP
     assert committed(cluster) == [b"first", b"second"]
 
 
+def test_a_record_refused_as_of_another_producer_id_makes_the_transaction_abortable(
+    cluster: MockCluster, tx: KafkaProducer
+) -> None:
+    """INVALID_PRODUCER_ID_MAPPING of a leader, which has asked the coordinator (KIP-890)."""
+    cluster.inject("Produce", "INVALID_PRODUCER_ID_MAPPING")
+    tx.begin_transaction()
+    refused = tx.send("t", b"lost", partition=0)
+    with pytest.raises(errors.InvalidProducerIdMappingError) as of_record:
+        refused.get(10)
+    assert of_record.value.persisted == "no"
+    with pytest.raises(errors.TransactionAbortableError, match=r"call abort_transaction\(\)") as of_commit:
+        tx.commit_transaction()
+    assert isinstance(of_commit.value.__cause__, errors.InvalidProducerIdMappingError)
+    tx.abort_transaction()
+    run(tx, b"second")
+    assert committed(cluster) == [b"first", b"second"]
+
+
+def test_a_record_refused_as_of_another_producer_id_where_there_is_another_producer(
+    cluster: MockCluster, tx: KafkaProducer, make_producer: MakeProducer
+) -> None:
+    tx.begin_transaction()
+    for partition in range(2):
+        tx.send("t", b"lost", partition=partition).get(10)
+    successor = make_producer(cluster, transactional_id="tx")
+    successor.init_transactions()
+    cluster.inject("Produce", "INVALID_PRODUCER_ID_MAPPING")
+    with pytest.raises(errors.InvalidProducerIdMappingError):
+        tx.send("t", b"late", partition=0).get(10)
+    with pytest.raises(errors.TransactionAbortableError):
+        tx.commit_transaction()
+    with pytest.raises(errors.ProducerFencedError):
+        tx.abort_transaction()
+    run(successor, b"second")
+    assert committed(cluster) == [b"first", b"second"]
+
+
 def test_init_may_be_called_again_when_it_was_not_allowed(
     cluster: MockCluster, make_producer: MakeProducer
 ) -> None:

@@ -32,7 +32,8 @@ uncertain = st.sampled_from(
         {"drop_response": True},
     ]
 )
-state_lost = st.sampled_from([{"error": "UNKNOWN_PRODUCER_ID"}, {"error": "INVALID_PRODUCER_EPOCH"}])
+refused_epoch = st.just({"error": "INVALID_PRODUCER_EPOCH"})
+state_lost = st.one_of(st.just({"error": "UNKNOWN_PRODUCER_ID"}), refused_epoch)
 """Not together with `uncertain`: a broker that has forgotten the producer cannot tell what it has already."""
 too_large = st.just({"error": "MESSAGE_TOO_LARGE"})
 """Nor this: what a broker has written was not too large."""
@@ -109,6 +110,14 @@ def test_brokers_that_lose_their_state_or_take_only_small_batches(
     disturbances: list[Any], partitions: int
 ) -> None:
     run(disturbances, partitions, in_order=True)
+
+
+@quick
+@given(faults(uncertain, refused_epoch), st.sampled_from([1, 3]))
+def test_a_refused_epoch_makes_no_duplicates_of_what_may_be_written(
+    disturbances: list[Any], partitions: int
+) -> None:
+    run(disturbances, partitions)
 
 
 @quick

@@ -54,6 +54,7 @@ from kprod._core.tls cimport (
 
 cdef enum:
     COLLECT_MAX = 8192         # partitions in one request
+    REMEMBERED_BATCHES = 5     # of a producer in a partition, by the broker, to recognise repetitions
     READ_FIRST = 65536         # bytes of a connection's first receive buffer
     READ_MIN = 4096            # free bytes a receive is worth trying with
     READ_KEEP = 1048576        # a larger buffer is given back once it is empty

@@ -165,6 +165,10 @@ cdef int may_send_new(kp_loop* loop, kp_partition* p) noexcept nogil:
         # first batch before it is written, or what follows could be written in its place.
         if p.flight_head != NULL and p.flight_head.base_sequence == 0:
             return 0
+        # A broker recognises a repetition of the last batches only. The oldest that is in doubt must stay among
+        # them, also when those behind it are acknowledged and leave room in flight for others.
+        if p.flight_head != NULL and p.sequenced - p.flight_head.ordinal >= REMEMBERED_BATCHES - 1:
+            return 0
     if loop.transactional and not is_added(loop, p):
         return 0
     if loop.max_in_flight == 1 and p.in_flight > 0:
@@ -277,6 +281,8 @@ cdef kp_batch* take_batch(kp_loop* loop, kp_partition* p, int64_t now_us) noexce
         b.producer_epoch = p.producer_epoch
         b.base_sequence = p.next_sequence
         p.next_sequence = advance_sequence(p.next_sequence, b.count)
+        p.sequenced += 1
+        b.ordinal = p.sequenced
         b.sealed = 0
     if not b.sealed:
         seal_batch(b, loop.transactional)
@@ -375,7 +381,12 @@ cdef void attempt_failed(kp_loop* loop, kp_batch* b, int32_t error, int64_t now_
             p.unresolved = 1
             loop.producer_id = -1
             want_producer_id(loop, error)
-            batch_again(loop, b, error, now_us, 0)
+            if b.uncertain:
+                # An earlier attempt may be in the log, and no broker would recognise it under another producer id.
+                b.last_error = error
+                batch_failed(loop, b, error)
+            else:
+                batch_again(loop, b, error, now_us, 0)
             return
     flags = loop.error_flags[error + 1] if -1 <= error < 255 else FLAG_RETRIABLE | FLAG_REFRESH
     if flags & FLAG_REFRESH:

@@ -34,12 +34,12 @@ cdef int speaks_for_all_attempts(kp_loop* loop, int32_t error) noexcept nogil:
 
     Those about the sequence come from where a broker looks for duplicates, and what is too large now was too large
     before. Other refusals (NOT_ENOUGH_REPLICAS, NOT_LEADER_OR_FOLLOWER, INVALID_RECORD ...) come before a broker looks
-    for duplicates, and say nothing of earlier attempts.
+    for duplicates, and say nothing of earlier attempts. Nor does INVALID_PRODUCER_EPOCH: under a newer epoch a broker
+    keeps no batches of the last one, so it would not recognise a repetition.
     """
     if error == CODE_MESSAGE_TOO_LARGE or error == CODE_RECORD_LIST_TOO_LARGE:
         return 1
-    return loop.idempotent and (error == CODE_OUT_OF_ORDER_SEQUENCE or error == CODE_UNKNOWN_PRODUCER_ID
-                                or error == CODE_INVALID_PRODUCER_EPOCH)
+    return loop.idempotent and (error == CODE_OUT_OF_ORDER_SEQUENCE or error == CODE_UNKNOWN_PRODUCER_ID)
 
 
 cdef void keep_messages(kp_batch* b, kp_partition_response* r, kp_cursor* frame, int16_t version) noexcept nogil:

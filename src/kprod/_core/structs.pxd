@@ -129,6 +129,7 @@ cdef struct kp_batch:
     int64_t producer_id        # -1: no sequence assigned
     int16_t producer_epoch
     int32_t base_sequence
+    int64_t ordinal            # [io] the partition's `sequenced` when it got its sequence; 0 for pieces of a split
     # -- network
     int32_t attempts           # [io] how often it was put in a request
     int32_t requests           # [io] how many requests still reference `data`
@@ -189,6 +190,7 @@ cdef struct kp_partition:
     int64_t producer_id        # [io]
     int16_t producer_epoch     # [io]
     int32_t next_sequence      # [io]
+    int64_t sequenced          # [io] batches that got a sequence so far
     kp_batch* held             # [io] decided before an older batch was: their callbacks wait for it, oldest first
     int64_t added_in           # [io] number of the last transaction that the coordinator knows it is part of
     int64_t add_asked          # [io] number of the last transaction that the control thread was asked to add it to
