@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -50,8 +51,11 @@ class Stream:
             value = b"%d %s" % (number, _PADDING)
             self.sent.append(_Sent(to, number, self.producer.send(self.topic, value, partition=to)))
 
-    def send_until(self, done: Callable[[], bool], timeout: float = 90.0, rate: float = 20_000.0) -> None:
+    def send_until(self, done: Callable[[], bool], timeout: float = 240.0, rate: float = 20_000.0) -> None:
         """Keep on sending, ``rate`` records a second, until ``done()``; at most 20,000 are undecided.
+
+        What disturbs meanwhile has time limits of its own, so the one here is only a last resort: on a busy
+        machine a broker may take most of a minute to come back.
 
         Raises:
             TimeoutError: it was not done within ``timeout`` seconds.
@@ -66,6 +70,24 @@ class Stream:
             self.send(100)
             left = began + timeout - time.monotonic()
             wait_until(next_due, "the end of a fault", max(0.0, left), 0.002)
+
+    def send_until_acknowledged(self, timeout: float = 60.0) -> None:
+        """Send single records to each partition until one is acknowledged; what expires before has failed.
+
+        For producers with a short ``delivery_timeout_ms``, which a busy machine may take to connect.
+
+        Raises:
+            TimeoutError: none was within ``timeout`` seconds.
+        """
+        for partition in range(self.partitions):
+            gets_through = functools.partial(self._gets_through, partition)
+            wait_until(gets_through, f"a record acknowledged in partition {partition}", timeout)
+
+    def _gets_through(self, partition: int) -> bool:
+        self.send(1, partition)
+        future = self.sent[-1].future
+        wait_until(lambda: future.is_done, "a record decided", 60)
+        return bool(future.succeeded())
 
     def settle(self, timeout: float = 120.0) -> list[_Sent]:
         """Wait until each record is decided; gives those that failed.

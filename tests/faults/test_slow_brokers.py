@@ -19,14 +19,14 @@ def test_one_slow_broker_does_not_slow_the_others(
     stream = Stream(make_producer(), topic(assignment=PREFERRED), 3)
     stream.send(300)
     assert stream.settle() == []
-    brokers.network.slow(1, delay=1.5, api=Api.PRODUCE)
-    began = time.monotonic()
+    first = len(stream.sent)
+    brokers.network.slow(1, delay=4.0, api=Api.PRODUCE)
     stream.send(1500)
-    others = [sent for sent in stream.sent if sent.partition != 0]
+    others = [sent for sent in stream.sent[first:] if sent.partition != 0]
     wait_until(lambda: all(sent.future.is_done for sent in others), "the records of the other brokers", 20)
-    took = time.monotonic() - began
-    assert not all(sent.future.is_done for sent in stream.sent)
-    assert took < 1.4, f"{took:.1f} s for 1000 records of brokers that nothing is wrong with"
+    # Not one of the slow broker's first answers was waited for.
+    assert not any(sent.future.is_done for sent in stream.sent[first:] if sent.partition == 0)
+    brokers.network.heal()
     stream.check(brokers)
 
 

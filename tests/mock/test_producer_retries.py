@@ -205,7 +205,7 @@ def test_an_epoch_that_the_broker_refuses_is_replaced_by_a_new_producer_id(
 def test_a_repetition_in_doubt_stays_among_the_batches_that_a_broker_remembers(
     cluster: MockCluster, make_producer: MakeProducer, skip: int
 ) -> None:
-    """Five are in flight, the first is in doubt, the others are acknowledged; then its repetition is in doubt.
+    """The first of five in flight is in doubt, the others are acknowledged; then its repetition is in doubt.
 
     If more were sent behind it meanwhile, the broker, which remembers five batches, would have forgotten it.
     """
