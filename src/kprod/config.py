@@ -203,6 +203,31 @@ def _topic_options(topic: str, value: object, text: bool) -> TopicOptions:
     return TopicOptions(**parsed)
 
 
+class _InterceptorsKind(Kind["tuple[Any, ...]"]):
+    """Interceptors, their classes, or the names of these."""
+
+    accepts = (
+        "a list of objects or classes with on_send() or on_acknowledgement(), or of names such as "
+        "'package.module.Class'; or a str of such names with commas"
+    )
+
+    def parse(self, value: object, text: bool) -> tuple[Any, ...]:
+        if value is None:
+            return ()
+        if isinstance(value, str):
+            value = [name.strip() for name in value.split(",") if name.strip()]
+        if not isinstance(value, (list, tuple)):
+            raise Rejected()
+        for entry in value:
+            methods = (getattr(entry, name, None) for name in ("on_send", "on_acknowledgement"))
+            if not (isinstance(entry, str) and "." in entry) and not any(map(callable, methods)):
+                raise Rejected(f"{entry!r} is neither")
+        return tuple(value)
+
+    def show(self, value: tuple[Any, ...]) -> str:
+        return repr(list(value))
+
+
 # --- The table ----------------------------------------------------------------------------------------------
 
 _callable: Instance[Callable[..., object] | None] = Instance(
@@ -646,6 +671,15 @@ class ProducerConfig:
         importance="high",
     )
 
+    interceptor_classes: tuple[Any, ...] = _option(
+        _InterceptorsKind(),
+        (),
+        "What sees every record before it is serialized, and hears of its end; see interceptors.md (KIP-42).",
+        group=SERIALIZATION,
+        importance="low",
+        aliases=("interceptors",),
+    )
+
     # Transactions
 
     transactional_id: str | None = _option(
@@ -685,6 +719,14 @@ class ProducerConfig:
     )
     metrics_sample_window_ms: float = _option(
         Milliseconds(1), 30000, "Length of one window.", group=METRICS, importance="low"
+    )
+    enable_metrics_push: bool = _option(
+        Flag(),
+        True,
+        """Send metrics to the brokers, if their operator has set them up to ask for some; see metrics.md
+        (KIP-714). Other brokers are not even asked.""",
+        group=METRICS,
+        importance="low",
     )
 
     # Security
@@ -1136,9 +1178,6 @@ NO_EFFECT: Mapping[str, NoEffect] = MappingProxyType(
         ),
         "metric_reporters": NoEffect("read metrics() instead", _EMPTY),
         "auto_include_jmx_reporter": NoEffect(_JVM, (None, False, "false")),
-        "enable_metrics_push": NoEffect(
-            "metrics are not pushed to brokers (KIP-714) in this version", (None, False, "false")
-        ),
         "config_providers": NoEffect(_JVM, _EMPTY),
         "security_providers": NoEffect(_JVM, _EMPTY),
         "ssl_engine_factory_class": NoEffect(_JVM),
@@ -1191,8 +1230,6 @@ NO_EFFECT: Mapping[str, NoEffect] = MappingProxyType(
 
 NOT_AVAILABLE: Mapping[str, str] = MappingProxyType(
     {
-        "interceptor_classes": "interceptors",
-        "interceptors": "interceptors",
         "proxy_url": "support for proxies",
         "sasl_oauthbearer_assertion_template_file": "templates for assertions: use the options for claims",
         "socks5_proxy": "support for proxies",

@@ -5,165 +5,169 @@ from __future__ import annotations
 import collections
 import threading
 import time
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, Final, NamedTuple
 
 from kprod._version import __version__
 from kprod.config import ProducerConfig
+from kprod.metric_names import NODE, NODE_METRICS, PRODUCER, PRODUCER_METRICS, TOPIC, TOPIC_METRICS, View
 
 Counters = dict[str, Any]
+
+_LEAST_SAMPLE_INTERVAL_S: Final = 1.0
+"""Shorter windows are not sampled more often than this."""
+
+
+class Figure(NamedTuple):
+    """One metric and its value at a moment."""
+
+    group: str
+    """``producer-metrics``, ``producer-topic-metrics`` or ``producer-node-metrics``."""
+    name: str
+    value: float
+    counts: bool
+    """It only ever grows."""
+    labels: tuple[tuple[str, str], ...]
+    """The topic or the node id, with Java's names of tags: ``topic``, ``node-id``."""
 
 
 class Metrics:
     """Rates and averages over the last ``metrics_num_samples`` windows of ``metrics_sample_window_ms``.
 
-    Counting is the core's; here counters are only compared with those of earlier calls, so that metrics that
-    nobody asks for cost nothing.
+    Counting is the core's; here its counters are compared with those of a window ago, which the
+    control thread
+    leaves here a few times a minute. So metrics cost nothing per record, whether somebody asks for
+    them or not.
+
+    Args:
+        config: the checked options.
     """
 
     def __init__(self, config: ProducerConfig) -> None:
         self._window_s = config.metrics_num_samples * config.metrics_sample_window_ms / 1000
-        self._max_request_size = config.max_request_size
-        self._client_id = config.client_id
+        self._interval_s = max(config.metrics_sample_window_ms / 1000, _LEAST_SAMPLE_INTERVAL_S)
         self._started = time.monotonic()
         self._started_at_ms = int(time.time() * 1000)
         self._lock = threading.Lock()
         self._samples: collections.deque[tuple[float, Counters]] = collections.deque()
+        self._next_sample_at = self._started + self._interval_s
 
-    def snapshot(self, counters: Counters) -> dict[str, dict[str, Any]]:
-        """Metrics by group and name."""
-        now = time.monotonic()
+    @property
+    def next_sample_at(self) -> float:
+        """When :meth:`sample` should be called next, on the monotonic clock."""
+        return self._next_sample_at
+
+    def sample(self, counters: Counters, now: float) -> None:
+        """Keep counters for later comparisons.
+
+        Args:
+            counters: those of now.
+            now: the monotonic clock.
+        """
         with self._lock:
+            self._samples.append((now, counters))
+            self._next_sample_at = now + self._interval_s
+            # The newest one that is older than the windows stays: rates are over them, and up to one more.
             while len(self._samples) > 1 and self._samples[1][0] <= now - self._window_s:
                 self._samples.popleft()
-            then, before = self._samples[0] if self._samples else (self._started, {})
-            if not self._samples or now - self._samples[-1][0] >= self._window_s / 10:
-                self._samples.append((now, counters))
+
+    def _earlier(self, now: float) -> tuple[float, Counters]:
+        with self._lock:
+            earlier: tuple[float, Counters] = (self._started, {})
+            for sample in self._samples:
+                if sample[0] > now - self._window_s:
+                    break
+                earlier = sample
+            return earlier
+
+    def figures(self, counters: Counters) -> Iterator[Figure]:
+        """Every metric of every group.
+
+        Args:
+            counters: those of now.
+        """
+        now = time.monotonic()
+        then, before = self._earlier(now)
         span = max(now - then, 1e-3)
-        return {
-            "app-info": {"version": __version__, "start-time-ms": self._started_at_ms},
-            "producer-metrics": self._producer(counters, before, span),
-            **{
-                f"producer-topic-metrics.{name}": _topic(now_, _part(before, "topics", name), span)
-                for name, now_ in counters.get("topics", {}).items()
+        view = View(whole(counters), whole(before), span)
+        for metric in PRODUCER_METRICS:
+            yield Figure(PRODUCER, metric.name, metric.value(view), metric.counts, ())
+        for name, topic in counters.get("topics", {}).items():
+            view = View(topic, before.get("topics", {}).get(name, {}), span)
+            for metric in TOPIC_METRICS:
+                yield Figure(TOPIC, metric.name, metric.value(view), metric.counts, (("topic", name),))
+        for node_id, node in counters.get("brokers", {}).items():
+            view = View(node, before.get("brokers", {}).get(node_id, {}), span)
+            label = (("node-id", f"node-{node_id}"),)
+            for metric in NODE_METRICS:
+                yield Figure(NODE, metric.name, metric.value(view), metric.counts, label)
+
+    def snapshot(self, counters: Counters) -> dict[str, dict[str, Any]]:
+        """Metrics by group and name, in the shape that kafka-python has them in.
+
+        Args:
+            counters: those of now.
+        """
+        groups: dict[str, dict[str, Any]] = {
+            "app-info": {
+                "version": __version__,
+                "commit-id": __version__,
+                "start-time-ms": self._started_at_ms,
             },
-            **{
-                f"producer-node-metrics.node-{node_id}": _node(now_, _part(before, "brokers", node_id), span)
-                for node_id, now_ in counters.get("brokers", {}).items()
-            },
+            "kafka-metrics-count": {"count": 0},
+            PRODUCER: {},
         }
-
-    def _producer(self, counters: Counters, before: Counters, span: float) -> dict[str, Any]:
-        loop, then = counters.get("loop", {}), before.get("loop", {})
-        memory = counters.get("memory", {})
-        brokers = counters.get("brokers", {}).values()
-        brokers_then = before.get("brokers", {}).values()
-
-        def since(name: str) -> float:
-            return float(loop.get(name, 0) - then.get(name, 0))
-
-        def over_brokers(name: str) -> float:
-            return float(sum(b[name] for b in brokers))
-
-        def since_over_brokers(name: str) -> float:
-            return over_brokers(name) - float(sum(b[name] for b in brokers_then))
-
-        sasl = counters.get("authentication", {})
-        waited = memory.get("wait_us", 0) - before.get("memory", {}).get("wait_us", 0)
-        return {
-            "record-send-rate": since("records_sent") / span,
-            "record-send-total": loop.get("records_sent", 0),
-            "record-retry-rate": since("records_retried") / span,
-            "record-retry-total": loop.get("records_retried", 0),
-            "record-error-rate": since("records_failed") / span,
-            "record-error-total": loop.get("records_failed", 0),
-            "record-size-avg": _ratio(since("raw_bytes"), since("records_sent")),
-            "record-queue-time-avg": _ratio(since("queue_time_us"), since("batches_sent")) / 1000,
-            "record-queue-time-max": loop.get("queue_time_max_us", 0) / 1000,
-            "records-per-request-avg": _ratio(since("records_sent"), since_over_brokers("requests_sent")),
-            "batch-size-avg": _ratio(since("batch_bytes"), since("batches_sent")),
-            "batch-size-max": loop.get("largest_batch", 0),
-            "batch-split-rate": since("batches_split") / span,
-            "batch-split-total": loop.get("batches_split", 0),
-            "byte-rate": since("batch_bytes") / span,
-            "byte-total": loop.get("batch_bytes", 0),
-            "compression-rate-avg": _ratio(since("batch_bytes"), since("raw_bytes")) or 1.0,
-            "metadata-age": counters.get("metadata_age_s"),
-            "produce-throttle-time-max": loop.get("throttle_max_ms", 0),
-            "request-rate": since_over_brokers("requests_sent") / span,
-            "request-total": over_brokers("requests_sent"),
-            "response-rate": since_over_brokers("responses_received") / span,
-            "response-total": over_brokers("responses_received"),
-            "request-latency-avg": _ratio(
-                since_over_brokers("latency_sum_us"), since_over_brokers("latency_count")
-            )
-            / 1000,
-            "request-latency-max": max((b["latency_max_us"] for b in brokers), default=0) / 1000,
-            "requests-in-flight": over_brokers("in_flight"),
-            "outgoing-byte-rate": since_over_brokers("bytes_out") / span,
-            "outgoing-byte-total": over_brokers("bytes_out"),
-            "incoming-byte-rate": since_over_brokers("bytes_in") / span,
-            "incoming-byte-total": over_brokers("bytes_in"),
-            "connection-count": sum(b["connected"] for b in brokers),
-            "connection-creation-total": loop.get("connections_made", 0),
-            "connection-close-total": loop.get("connections_lost", 0),
-            "successful-authentication-total": sasl.get("authentications", 0),
-            "failed-authentication-total": sasl.get("failed_authentications", 0),
-            "successful-reauthentication-total": sasl.get("reauthentications", 0),
-            "failed-reauthentication-total": sasl.get("failed_reauthentications", 0),
-            "reauthentication-latency-avg": _ratio(
-                sasl.get("reauthentication_latency_sum_ms", 0), sasl.get("reauthentications", 0)
-            ),
-            "reauthentication-latency-max": sasl.get("reauthentication_latency_max_ms", 0),
-            "select-total": loop.get("polls", 0),
-            "buffer-total-bytes": memory.get("total", 0),
-            "buffer-available-bytes": memory.get("total", 0) - memory.get("used", 0),
-            "buffer-exhausted-total": memory.get("exhausted", 0),
-            "bufferpool-wait-time-ns-total": memory.get("wait_us", 0) * 1000,
-            "bufferpool-wait-ratio": waited / 1e6 / span,
-            "waiting-threads": memory.get("waiting", 0),
-        }
+        for figure in self.figures(counters):
+            group = ".".join([figure.group, *(value for _, value in figure.labels)])
+            groups.setdefault(group, {})[figure.name] = figure.value
+        groups["kafka-metrics-count"]["count"] = sum(len(group) for group in groups.values())
+        return groups
 
 
-def _topic(now: Mapping[str, int], then: Mapping[str, int], span: float) -> dict[str, Any]:
-    def rate(name: str) -> float:
-        return (now[name] - then.get(name, 0)) / span
-
-    return {
-        "record-send-rate": rate("records_acked"),
-        "record-send-total": now["records_acked"],
-        "record-retry-rate": rate("records_retried"),
-        "record-retry-total": now["records_retried"],
-        "record-error-rate": rate("records_failed"),
-        "record-error-total": now["records_failed"],
-        "byte-rate": rate("bytes_sent"),
-        "byte-total": now["bytes_sent"],
-        "compression-rate": _ratio(now["bytes_sent"], now["raw_bytes_sent"]) or 1.0,
-    }
-
-
-def _node(now: Mapping[str, int], then: Mapping[str, int], span: float) -> dict[str, Any]:
-    def since(name: str) -> float:
-        return float(now[name] - then.get(name, 0))
-
-    return {
-        "request-rate": since("requests_sent") / span,
-        "request-total": now["requests_sent"],
-        "response-rate": since("responses_received") / span,
-        "response-total": now["responses_received"],
-        "request-latency-avg": _ratio(since("latency_sum_us"), since("latency_count")) / 1000,
-        "request-latency-max": now["latency_max_us"] / 1000,
-        "outgoing-byte-rate": since("bytes_out") / span,
-        "outgoing-byte-total": now["bytes_out"],
-        "incoming-byte-rate": since("bytes_in") / span,
-        "incoming-byte-total": now["bytes_in"],
-    }
+def whole(counters: Counters) -> Mapping[str, float]:
+    """The counters of the whole producer in one mapping: those of brokers summed up, the largest of
+    theirs.
+    """
+    brokers = counters.get("brokers", {}).values()
+    memory = counters.get("memory", {})
+    figures: dict[str, float] = dict(counters.get("loop", {}))
+    for broker in brokers:
+        for name, value in broker.items():
+            if name.endswith(("_max", "_max_us")):
+                figures[name] = max(figures.get(name, 0), value)
+            else:
+                figures[name] = figures.get(name, 0) + value
+    figures.update(counters.get("authentication", {}))
+    figures.update(counters.get("blocked", {}))
+    figures["metadata_age_s"] = counters.get("metadata_age_s") or 0.0
+    figures["buffer_total"] = memory.get("total", 0)
+    figures["buffer_available"] = memory.get("total", 0) - memory.get("used", 0)
+    figures["buffer_exhausted"] = memory.get("exhausted", 0)
+    figures["buffer_wait_us"] = memory.get("wait_us", 0)
+    figures["buffer_waiting"] = memory.get("waiting", 0)
+    return figures
 
 
-def _part(counters: Counters, group: str, key: Any) -> Mapping[str, int]:
-    found: Mapping[str, int] = counters.get(group, {}).get(key, {})
-    return found
+class BlockedTime:
+    """How long application threads spent in calls that wait (KIP-761)."""
 
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._ns: dict[str, int] = {}
 
-def _ratio(a: float, b: float) -> float:
-    return a / b if b else 0.0
+    @contextmanager
+    def spent(self, counter: str) -> Iterator[None]:
+        """Add the time that the block takes to a counter."""
+        began = time.monotonic_ns()
+        try:
+            yield
+        finally:
+            took = time.monotonic_ns() - began
+            with self._lock:
+                self._ns[counter] = self._ns.get(counter, 0) + took
+
+    def counters(self) -> dict[str, int]:
+        """Totals since the start, in ns."""
+        with self._lock:
+            return dict(self._ns)

@@ -11,17 +11,19 @@ from typing import TYPE_CHECKING, Any
 
 from kprod import errors
 from kprod._core import bulk
+from kprod._core.arrow import ArrowTable
 from kprod._core.bulk_future import BulkDeliveryFuture
 from kprod._core.producer import ProducerCore
 from kprod.config import DEFAULT_CONFIG, ProducerConfig
 from kprod.engine import Engine
-from kprod.metrics import Metrics
+from kprod.interceptors import Interceptors, make_interceptors
 from kprod.partitioner import ResolvedPartitioner, resolve_partitioner
 from kprod.serializers import as_callable, as_unary
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
+    from kprod.health import Health
     from kprod.records import ArrowArray, BulkHeaders, Column, Integers, OnDelivery
     from kprod.transactions.prepared import PreparedTxnState
 
@@ -56,6 +58,7 @@ class KafkaProducer(ProducerCore):
 
     _engine_started: Engine | None = None
     _closed = False
+    _interceptors_of_option: Interceptors | None = None
 
     def __init__(
         self, options: Mapping[str, object] | ProducerConfig | None = None, /, **kwargs: object
@@ -76,8 +79,10 @@ class KafkaProducer(ProducerCore):
         self.config: dict[str, Any] = config.as_dict()
         self._options = config
         self._partitioner: ResolvedPartitioner = partitioner
-        self._metrics = Metrics(config)
-        engine = Engine(config)
+        interceptors = self._interceptors_of_option = make_interceptors(
+            config.interceptor_classes, self.config
+        )
+        engine = Engine(config, keep_headers=interceptors is not None and interceptors.wants_headers)
         self._engine_started = engine
         native = partitioner.native
         self._bind(
@@ -89,6 +94,7 @@ class KafkaProducer(ProducerCore):
             max_request_size=config.max_request_size,
             round_robin=native == "round_robin",
             ignore_keys=config.partitioner_ignore_keys,
+            interceptors=interceptors,
             **functions,
         )
         # Like kafka-python: who gives api_version does not want to wait for the network.
@@ -144,6 +150,10 @@ class KafkaProducer(ProducerCore):
                 ``appended``, the number of records that were, and ``future``, theirs.
             KafkaTimeoutError, ProducerClosedError, ForkedProcessError, KafkaError: as ``send()``.
         """
+        if self._interceptors_of_option is not None:
+            return self._interceptors_of_option.send_many(
+                self, topic, values, keys, headers, timestamps, partitions, on_delivery
+            )
         return bulk.send_many(self, topic, values, keys, headers, timestamps, partitions, on_delivery)
 
     def send_columns(
@@ -184,6 +194,13 @@ class KafkaProducer(ProducerCore):
                 or offsets lead out of their data. Nothing was sent.
             KafkaError: as ``send_many()``.
         """
+        if self._interceptors_of_option is not None:
+            # They want Python objects.
+            value_list = bulk.read_column("values", values)
+            key_list = None if keys is None else bulk.read_column("keys", keys)
+            return self._interceptors_of_option.send_many(
+                self, topic, value_list, key_list, headers, timestamps, partitions, on_delivery, False
+            )
         return bulk.send_columns(self, topic, values, keys, headers, timestamps, partitions, on_delivery)
 
     def send_table(
@@ -218,6 +235,18 @@ class KafkaProducer(ProducerCore):
             ValueError: there is no such column.
             TypeError, ValueError, KafkaError: as ``send_columns()``.
         """
+        if self._interceptors_of_option is not None:
+            source = ArrowTable(table)
+            value_list = source.column("values", values).to_list()
+            key_list = None if keys is None else source.column("keys", keys).to_list()
+            count = len(value_list)
+            timestamps, partitions = (
+                source.integers(name, given, count).to_list(count) if isinstance(given, str) else given
+                for name, given in (("timestamps", timestamps), ("partitions", partitions))
+            )
+            return self._interceptors_of_option.send_many(
+                self, topic, value_list, key_list, headers, timestamps, partitions, on_delivery, False
+            )
         return bulk.send_table(self, topic, table, values, keys, headers, timestamps, partitions, on_delivery)
 
     def flush(self, timeout: float | None = None) -> None:
@@ -261,6 +290,8 @@ class KafkaProducer(ProducerCore):
             closer = getattr(owner, "close", None)
             if callable(closer) and not isinstance(owner, type):
                 closer()
+        if self._interceptors_of_option is not None:
+            self._interceptors_of_option.close()
 
     def purge(self, in_queue: bool = True, in_flight: bool = True) -> None:
         """Drop records that are not acknowledged; each fails with PurgedError.
@@ -483,7 +514,22 @@ class KafkaProducer(ProducerCore):
         if engine is None or not self._options.metrics_enabled:
             return None
         counters = engine.counters()
-        return counters if raw else self._metrics.snapshot(counters)
+        return counters if raw else engine.metrics.snapshot(counters)
+
+    def healthy(self, max_record_age: float | None = None, max_buffer_share: float = 0.9) -> Health:
+        """Whether records leave, and if not, why; for the health check of a service. See docs/health.md.
+
+        Args:
+            max_record_age: seconds that a record may be under way; None: half of ``delivery_timeout_ms``.
+            max_buffer_share: share of ``buffer_memory`` that may be taken.
+
+        Returns:
+            Health: false if something is wrong; then ``reasons`` says what.
+
+        Raises:
+            RuntimeError: ``__init__()`` has not been called.
+        """
+        return self.engine.health(max_record_age, max_buffer_share)
 
     def _running(self) -> Engine:
         engine = self._engine_started

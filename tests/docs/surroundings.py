@@ -61,6 +61,24 @@ def producer(place: Place) -> Names:
     return {"producer": place.producer()}
 
 
+def sent_event(place: Place) -> Names:
+    """A producer that has sent a record to ``events``."""
+    made = place.producer()
+    made.send("events", b"v").get(10)
+    return {"producer": made}
+
+
+def fastapi_app(place: Place) -> Names:
+    """An application, and what its module has imported."""
+    fastapi = pytest.importorskip("fastapi")
+    return {"app": fastapi.FastAPI(), "Response": fastapi.Response, "Any": Any}
+
+
+def flask_app(place: Place) -> Names:
+    """An application."""
+    return {"app": pytest.importorskip("flask").Flask("page")}
+
+
 def transactional_producer(place: Place) -> Names:
     """A producer that may begin a transaction."""
     made = place.producer(transactional_id="of-the-page")

@@ -9,6 +9,7 @@ import pytest
 
 from kprod.config import NO_EFFECT, NOT_AVAILABLE, OPTIONS
 from kprod.errors import BROKER_ERRORS
+from kprod.metric_names import PRODUCER, PRODUCER_METRICS
 from tests.kafka.distribution import ensure_distribution
 
 _PROGRAM = Path(__file__).with_name("java") / "KafkaNames.java"
@@ -67,6 +68,17 @@ def test_every_option_of_java_is_known_and_has_its_default() -> None:
         else:
             # No list was null before Kafka 4.2 (KIP-1161), and has been an empty one since.
             assert _as_java(shown) == java_default or (shown == "[]" and java_default == "null"), name
+
+
+@pytest.mark.usefixtures("java_client")
+def test_metrics_have_javas_names() -> None:
+    # Among them are the producer's log lines.
+    java = {row[1] for row in java_table("metrics") if row[0] == PRODUCER}
+    assert len(java) > 60
+    ours = {metric.name for metric in PRODUCER_METRICS}
+    # Renamed in Kafka 3, and gone with Kafka 5.
+    assert java - ours <= {"bufferpool-wait-time-total", "io-waittime-total", "iotime-total"}
+    assert ours - java == {"byte-rate", "byte-total"}, "kafka-python has these"
 
 
 def _as_java(shown: str) -> str:

@@ -620,7 +620,6 @@ def test_contradictions_with_transactions_are_named_first(options: dict[str, Any
 @pytest.mark.parametrize(
     ("name", "value", "what"),
     [
-        ("interceptor.classes", "com.example.Audit", "has no interceptors"),
         ("proxy_url", "socks5://proxy:1080", "has no support for proxies"),
         ("socks5_proxy", "socks5://proxy:1080", "has no support for proxies"),
     ],

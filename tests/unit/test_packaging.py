@@ -77,6 +77,12 @@ def test_the_documentation_of_the_options_is_up_to_date() -> None:
 
 
 @source_tree
+def test_the_documentation_of_the_metrics_is_up_to_date() -> None:
+    pytest.importorskip("prometheus_client", reason="wheels are tested without the extras")
+    assert not load_tool("generate_metric_docs").outdated(), "run tools/generate_metric_docs.py"
+
+
+@source_tree
 def test_every_option_is_in_the_documentation() -> None:
     from kprod.config import NO_EFFECT, NOT_AVAILABLE, OPTIONS
 

@@ -157,8 +157,8 @@ cdef class Topic:
     def counters(self):
         """Totals since the start: a dict of ints."""
         return {
-            "records_acked": self.t.records_acked, "records_failed": self.t.records_failed,
-            "records_retried": self.t.records_retried, "bytes_sent": self.t.bytes_sent,
+            "records_sent": self.t.records_sent, "records_acked": self.t.records_acked,
+            "records_failed": self.t.records_failed, "records_retried": self.t.records_retried, "bytes_sent": self.t.bytes_sent,
             "raw_bytes_sent": self.t.raw_bytes_sent, "batches_sent": self.t.batches_sent,
         }
 
@@ -597,6 +597,8 @@ cdef inline int locked_append(kp_accumulator* a, kp_partition* p, kp_record* r, 
     if headers != NULL:
         Py_INCREF(<object>headers)
         b.headers[b.count] = headers
+    if total > b.largest:
+        b.largest = <int32_t>total
     if r.timestamp > b.max_timestamp:
         b.max_timestamp = r.timestamp
     if owner != NULL:
@@ -1046,6 +1048,16 @@ cdef class Accumulator:
     def incomplete_batches(self):
         """Batches that are not decided."""
         return self.a.incomplete
+
+    def oldest_age(self):
+        """Seconds since the oldest batch that is not decided was opened; 0.0: there is none."""
+        cdef int64_t opened_us = 0
+        with nogil:
+            kp_mutex_lock(&self.a.lock)
+            if self.a.oldest != NULL:
+                opened_us = self.a.oldest.created_us
+            kp_mutex_unlock(&self.a.lock)
+        return max(0.0, (kp_monotonic_us() - opened_us) / 1e6) if opened_us else 0.0
 
     def undecided_records(self):
         """Records that are not decided."""

@@ -344,7 +344,7 @@ cdef class AsyncProducerCore:
     cdef public int _waiting
 
     def _attach(self, try_send, would_wait):
-        """Connect the class to a producer whose ``send()`` never waits; None: it takes no records.
+        """Connect the class to a producer whose ``send()`` never waits; None: there is none, or it has interceptors.
 
         Arguments:
             try_send: the bound ``send()``.
@@ -377,8 +377,9 @@ cdef class AsyncProducerCore:
         """
         cdef AsyncDeliveryFuture future
         if self.try_send is None:
-            raise self._not_running()
-        if self._waiting:
+            # Not started, or there are interceptors.
+            record = await self._send_intercepted(topic, value, key, headers, partition, timestamp_ms)
+        elif self._waiting:
             # Others were here before: whoever waits for memory gets it first.
             record = await self._send_waiting(None, (topic, value, key, headers, partition, timestamp_ms))
         else:

@@ -25,6 +25,7 @@ def send_many(
     timestamps: Integers | None,
     partitions: Integers | None,
     on_delivery: OnDelivery | None,
+    serialize: bool = True,
 ) -> BulkDeliveryFuture: ...
 def prepare_many(
     core: ProducerCore,

@@ -325,6 +325,8 @@ cdef int64_t locked_append_run(kp_bulk* c, kp_partition* p, int64_t end, int64_t
             b.callbacks[b.count] = c.on_delivery
         if a.keep_headers and r.headers != NULL:
             b.headers[b.count] = c.kept_header if c.kept_headers == NULL else c.kept_headers[i]
+        if total > b.largest:
+            b.largest = <int32_t>total
         if r.timestamp > b.max_timestamp:
             b.max_timestamp = r.timestamp
         b.count += 1
@@ -512,9 +514,9 @@ cdef class Bulk:
 
     cdef int begin(self, ProducerCore core, object topic, object on_delivery) except -1:
         """Find the topic; refuse the call when nothing can be sent."""
-        if core.accumulator is None:
+        if core.appends_to is None:
             raise RuntimeError("KafkaProducer.__init__() has not been called")
-        core.accumulator.check_gate()
+        core.appends_to.check_gate()
         self.core = core
         if on_delivery is None:
             on_delivery = core._on_delivery
@@ -591,7 +593,7 @@ cdef class Bulk:
         if n > INT32_MAX:
             raise ValueError(f"values has {n} items, a call takes at most {INT32_MAX}: make several")
         check_length("keys", self.keys.length, n)
-        c.a = &self.core.accumulator.a
+        c.a = &self.core.appends_to.a
         c.t = &self.topic.t
         c.length = n
         c.n_partitions = kp_load32(&c.t.n_partitions)
@@ -767,11 +769,11 @@ cdef class Bulk:
         if reason == WANTS_COMPRESSION:
             compress_batch(c.a, <Batch>c.closed.owner)
         elif reason == WANTS_BATCHES:
-            self.core.accumulator.reap()
+            self.core.appends_to.reap()
             PyErr_CheckSignals()
             wanted = (self.bytes - self.bytes * c.at // self.values.length) // c.t.batch_size + c.n_runs - c.run
             for _ in range(max(1, min(wanted, SPARE_BATCHES))):
-                batch = self.core.accumulator.empty_batch(self.topic)
+                batch = self.core.appends_to.empty_batch(self.topic)
                 Py_INCREF(batch)
                 c.empty[c.n_empty].b = &batch.b
                 c.empty[c.n_empty].owner = <PyObject*>batch
@@ -783,14 +785,14 @@ cdef class Bulk:
                 # Room to put this one back.
                 c.n_empty -= 1
                 Py_DECREF(<object>c.empty[c.n_empty].owner)
-            batch = self.core.accumulator.new_batch(
+            batch = self.core.appends_to.new_batch(
                 self.topic, c.blocked_on, &r, kp_monotonic_us() + <int64_t>(self.core._max_block_s * 1e6),
                 slots_of(c, &r))
             Py_INCREF(batch)
             c.spare.b = &batch.b
             c.spare.owner = <PyObject*>batch
         elif reason == GATE_IS_SHUT:
-            self.core.accumulator.check_gate()
+            self.core.appends_to.check_gate()
         elif reason == COLUMN_IS_BAD:
             raise ValueError(f"the columns were written to while they were sent, near record {index_at(c, c.at - 1)}")
         else:
@@ -895,7 +897,10 @@ def as_sequence(str name, values):
             f"{name} must be a sequence with one item for each record, got {type(values).__name__}") from None
 
 
-cdef object serialized(object unary, object full, str topic, object headers, bint by_record, object values):
+cdef object serialized(object unary, object full, str topic, object headers, bint by_record, object values,
+                       bint serialize):
+    if not serialize:
+        return values
     if unary is not None:
         return tuple([None if value is None else unary(value) for value in values])
     if full is not None:
@@ -909,10 +914,16 @@ cdef Integers integers(str name, object source, int64_t length):
     return integers_of_arrow(name, source, length) if is_arrow(source) else integers_of(name, source, length)
 
 
+<<<<<<< HEAD
 cdef Bulk read_many(
         ProducerCore core, object topic, object values, object keys, object headers, object timestamps,
         object partitions, object on_delivery):
     """The arguments of send_many(), read."""
+=======
+def send_many(ProducerCore core not None, topic, values, keys, headers, timestamps, partitions, on_delivery,
+              bint serialize=True):
+    """KafkaProducer.send_many(); `serialize`: values and keys are not bytes yet."""
+>>>>>>> 6c085bf (Java's metrics in full, a Prometheus collector, producer.healthy(), interceptors, documented loggers)
     cdef Bulk bulk = Bulk.__new__(Bulk)
     cdef int64_t n
     bulk.begin(core, topic, on_delivery)
@@ -922,13 +933,13 @@ cdef Bulk read_many(
         keys = as_sequence("keys", keys)
         check_length("keys", len(keys), n)
     given, by_record = split_headers(headers, n)
-    value_data = serialized(core._value_unary, core._value_full, bulk.topic.name, given, by_record, values)
+    value_data = serialized(core._value_unary, core._value_full, bulk.topic.name, given, by_record, values, serialize)
     bulk.values = column_of_objects("values", value_data)
     key_data = None
     if keys is None:
         bulk.keys = column_of_nulls("keys", n)
     else:
-        key_data = serialized(core._key_unary, core._key_full, bulk.topic.name, given, by_record, keys)
+        key_data = serialized(core._key_unary, core._key_full, bulk.topic.name, given, by_record, keys, serialize)
         bulk.keys = column_of_objects("keys", key_data)
     bulk.take_headers(given)
     bulk.timestamps = integers("timestamps", timestamps, n)

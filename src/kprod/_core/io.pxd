@@ -5,7 +5,7 @@ from libc.stdint cimport int8_t, int16_t, int32_t, int64_t, intptr_t, uint8_t, u
 from kprod._core.accumulator cimport Accumulator, Topic, kp_accumulator
 from kprod._core.platform cimport kp_cond, kp_mutex, kp_pollfd
 from kprod._core.produce cimport kp_produce_settings
-from kprod._core.structs cimport kp_batch, kp_broker, kp_partition
+from kprod._core.structs cimport kp_batch, kp_broker, kp_partition, kp_peak
 
 cdef enum:
     CONNECTION_NONE = 0
@@ -100,11 +100,15 @@ cdef struct kp_loop:
     int64_t raw_bytes
     int64_t batches_split
     int64_t queue_time_us
-    int64_t queue_time_max_us
-    int64_t largest_batch
     int64_t throttle_ms
-    int64_t throttle_max_ms
     int64_t polls
+    int64_t work_us            # not in poll()
+    int64_t wait_us            # in poll()
+    int64_t peak_slot_us       # a part of the windows over which the largest is reported
+    kp_peak queue_time
+    kp_peak batch_size
+    kp_peak record_size
+    kp_peak throttle
     int64_t connections_made
     int64_t connections_lost
 

@@ -30,6 +30,7 @@ class NetworkLoop:
         gapless: bool,
         error_flags: bytes,
         seed: int,
+        metrics_span_ms: float = 60000,
     ) -> Self: ...
     @property
     def accumulator(self) -> Accumulator: ...

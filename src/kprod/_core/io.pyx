@@ -5,7 +5,7 @@ All its state is guarded by one lock, which it holds while it works and not whil
 thread calls in with that lock to add connections, requests and leaders. What the control thread has to know comes
 out as events.
 
-The parts: io_timers (when to look at a partition again), io_events, io_partitions (readiness, order, retries, giving
+The parts: io_timers (when to look at a partition again), io_peaks (the largest values of late), io_events, io_partitions (readiness, order, retries, giving
 up), io_connections (writing, reading, ending), io_responses.
 """
 from cpython.bytes cimport PyBytes_FromStringAndSize
@@ -29,7 +29,7 @@ from kprod._core.endian cimport load_be32, store_be32
 from kprod._core.future cimport Batch
 from kprod._core.platform cimport (
     KP_IOV_MAX, KP_SOCK_AGAIN, kp_add32, kp_add64, kp_cond_destroy, kp_cond_init, kp_cond_signal, kp_cond_wait_us,
-    kp_iov, kp_iov_advance, kp_iov_len, kp_iov_set, kp_load32, kp_load32_relaxed, kp_load_ptr,
+    kp_iov, kp_iov_advance, kp_iov_len, kp_iov_set, kp_load32, kp_load32_relaxed, kp_load64, kp_load_ptr,
     kp_monotonic_us, kp_mutex_destroy, kp_mutex_init, kp_mutex_lock, kp_mutex_unlock, kp_poll, kp_pollfd,
     kp_pollfd_invalid, kp_pollfd_readable, kp_pollfd_set, kp_pollfd_writable, kp_sock_close,
     kp_sock_connect_error, kp_sock_recv, kp_sock_send, kp_store32, kp_store64, kp_store_ptr, kp_wake_drain,
@@ -43,9 +43,9 @@ from kprod._core.structs cimport (
     BATCH_OVERHEAD, ERROR_BAD_OFFSET, ERROR_BAD_RESPONSE, ERROR_CLOSED, ERROR_DISCONNECTED, ERROR_EXPIRED,
     ERROR_FRAME_SIZE, ERROR_GAP, ERROR_NOT_ANSWERED, ERROR_NOT_ASKED, ERROR_REQUEST_TIMED_OUT,
     ERROR_TOO_MANY_RETRIES, ERROR_TRANSACTION_ABORTED, FLAG_FATAL, FLAG_REFRESH, FLAG_RETRIABLE, OUTCOME_ACKED,
-    OUTCOME_FAILED, OUTCOME_PENDING, OUTCOME_SPLIT, PERSISTED_NO, PERSISTED_POSSIBLY, PERSISTED_YES, STAGE_CLOSED,
+    OUTCOME_FAILED, OUTCOME_PENDING, OUTCOME_SPLIT, PEAK_SLOTS, PERSISTED_NO, PERSISTED_POSSIBLY, PERSISTED_YES, STAGE_CLOSED,
     STAGE_COMPRESSING, STAGE_DONE, STAGE_IN_FLIGHT, STAGE_OPEN, STAGE_RETRY, STAGE_SPLIT, kp_batch, kp_broker,
-    kp_late_callback, kp_partition,
+    kp_late_callback, kp_partition, kp_peak,
     kp_record_error, kp_record_info, kp_request, kp_topic,
 )
 from kprod._core.tls cimport (
@@ -74,6 +74,7 @@ cdef enum:
     CODE_UNKNOWN_PRODUCER_ID = 59
 
 include "io_timers.pxi"
+include "io_peaks.pxi"
 include "io_events.pxi"
 include "io_partitions.pxi"
 include "io_connections.pxi"
@@ -195,8 +196,7 @@ cdef int prepare_poll(kp_loop* loop) noexcept nogil:
     return n
 
 
-cdef void handle_poll(kp_loop* loop, int n) noexcept nogil:
-    cdef int64_t now_us = kp_monotonic_us()
+cdef void handle_poll(kp_loop* loop, int n, int64_t now_us) noexcept nogil:
     cdef int i, error
     cdef kp_broker* broker
     cdef kp_pollfd* pollfd
@@ -234,6 +234,7 @@ cdef void handle_poll(kp_loop* loop, int n) noexcept nogil:
 
 cdef void run_loop(kp_loop* loop) noexcept nogil:
     cdef int64_t next_us, now_us, wait_us
+    cdef int64_t woken_us = kp_monotonic_us()
     cdef int n, timeout_ms
     kp_mutex_lock(&loop.lock)
     while not loop.stopping:
@@ -244,19 +245,23 @@ cdef void run_loop(kp_loop* loop) noexcept nogil:
         if kp_load_ptr(&loop.a.dirty) != NULL or kp_load32(&loop.a.flush_calls) != loop.flush_calls_seen:
             kp_store64(&loop.a.sleeps_until_us, 0)
             timeout_ms = 0
+            now_us = kp_monotonic_us()
         else:
             now_us = kp_monotonic_us()
             wait_us = next_us - now_us if next_us > now_us else 0
             # Rounded up: waking early would only spin.
             timeout_ms = <int>((wait_us + 999) // 1000) if wait_us < 60000000 else 60000
         loop.polls += 1
+        loop.work_us += now_us - woken_us
         kp_mutex_unlock(&loop.lock)
         kp_poll(loop.pollfds, n, timeout_ms)
+        woken_us = kp_monotonic_us()
         kp_mutex_lock(&loop.lock)
+        loop.wait_us += woken_us - now_us
         kp_store64(&loop.a.sleeps_until_us, 0)
         if kp_pollfd_readable(&loop.pollfds[0]):
             kp_wake_drain(loop.wake_fd)
-        handle_poll(loop, n)
+        handle_poll(loop, n, woken_us)
     kp_mutex_unlock(&loop.lock)
 
 
@@ -266,7 +271,8 @@ cdef class NetworkLoop:
     def __cinit__(self, Accumulator accumulator, intptr_t wake_fd, *, client_id, transactional_id, int max_in_flight,
                   int64_t max_request_size, int request_timeout_ms, int delivery_timeout_ms, double retry_backoff_ms,
                   double retry_backoff_max_ms, double availability_timeout_ms, retries, int max_frame,
-                  bint idempotent, bint gapless, bytes error_flags, uint64_t seed):
+                  bint idempotent, bint gapless, bytes error_flags, uint64_t seed,
+                  double metrics_span_ms=60000):
         memset(&self.loop, 0, sizeof(kp_loop))
         kp_mutex_init(&self.loop.lock)
         kp_mutex_init(&self.loop.event_lock)
@@ -302,6 +308,8 @@ cdef class NetworkLoop:
         self.loop.producer_id = -1
         self.loop.random = seed | 1
         memcpy(self.loop.error_flags, <const char*>error_flags, min(len(error_flags), 256))
+        # One slot is filled while the others hold the rest of the time.
+        self.loop.peak_slot_us = max(<int64_t>(metrics_span_ms * 1000 / (PEAK_SLOTS - 1)), 1)
         self.loop.poll_capacity = 16
         self.loop.pollfds = <kp_pollfd*>malloc(16 * sizeof(kp_pollfd))
         self.loop.polled = <kp_broker**>malloc(16 * sizeof(void*))
@@ -785,22 +793,27 @@ cdef class NetworkLoop:
     # -- figures
 
     def counters(self):
-        """Totals since the start, as a dict of ints."""
+        """Totals since the start, and the largest of the last windows, as a dict of ints."""
         cdef kp_loop* loop = &self.loop
+        cdef int64_t now_us = kp_monotonic_us()
         return {
             "batches_sent": loop.batches_sent, "records_sent": loop.records_sent,
             "records_acked": loop.records_acked, "records_failed": loop.records_failed,
             "records_retried": loop.records_retried, "batch_bytes": loop.batch_bytes, "raw_bytes": loop.raw_bytes,
             "batches_split": loop.batches_split, "queue_time_us": loop.queue_time_us,
-            "queue_time_max_us": loop.queue_time_max_us, "largest_batch": loop.largest_batch,
-            "throttle_ms": loop.throttle_ms, "throttle_max_ms": loop.throttle_max_ms, "polls": loop.polls,
+            "queue_time_max_us": peak_of(loop, &loop.queue_time, now_us),
+            "largest_batch": peak_of(loop, &loop.batch_size, now_us),
+            "largest_record": peak_of(loop, &loop.record_size, now_us),
+            "throttle_ms": loop.throttle_ms, "throttle_max_ms": peak_of(loop, &loop.throttle, now_us),
+            "polls": loop.polls, "work_us": loop.work_us, "wait_us": loop.wait_us,
             "connections_made": loop.connections_made, "connections_lost": loop.connections_lost,
         }
 
     def broker_counters(self):
-        """Totals per node id, as dicts."""
+        """Totals and the largest of the last windows per node id, as dicts."""
         cdef kp_broker* broker
         cdef dict result = {}
+        cdef int64_t now_us = kp_monotonic_us()
         with nogil:
             kp_mutex_lock(&self.loop.lock)
         broker = self.loop.brokers
@@ -808,10 +821,14 @@ cdef class NetworkLoop:
             result[broker.node_id] = {
                 "connected": broker.state == CONNECTION_UP, "can_produce": bool(broker.can_produce),
                 "in_flight": broker.in_flight, "ready_partitions": broker.n_ready,
+                "wanted": bool(broker.wanted), "stalled": bool(kp_load32(&broker.stalled)),
+                "held": kp_load64(&broker.held),
                 "requests_sent": broker.requests_sent, "responses_received": broker.responses_received,
                 "bytes_out": broker.bytes_out, "bytes_in": broker.bytes_in,
+                "network_calls": broker.network_calls, "request_bytes": broker.request_bytes,
+                "request_size_max": peak_of(&self.loop, &broker.request_size, now_us),
                 "latency_sum_us": broker.latency_sum_us, "latency_count": broker.latency_count,
-                "latency_max_us": broker.latency_max_us,
+                "latency_max_us": peak_of(&self.loop, &broker.latency_us, now_us),
             }
             broker = broker.next
         kp_mutex_unlock(&self.loop.lock)

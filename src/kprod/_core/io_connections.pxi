@@ -120,6 +120,7 @@ cdef void write_out(kp_loop* loop, kp_broker* broker, int64_t now_us) noexcept n
             close_connection(loop, broker, ERROR_DISCONNECTED, <int32_t>-sent, now_us)
             return
         broker.bytes_out += sent
+        broker.network_calls += 1
         while request.iov_done < request.n_iov and sent >= <int64_t>kp_iov_len(&iov[request.iov_done]):
             sent -= kp_iov_len(&iov[request.iov_done])
             request.iov_done += 1
@@ -131,6 +132,8 @@ cdef void write_out(kp_loop* loop, kp_broker* broker, int64_t now_us) noexcept n
             broker.out_tail = NULL
         request.next = NULL
         broker.requests_sent += 1
+        broker.request_bytes += request.size
+        note_peak(loop, &broker.request_size, request.size, now_us)
         if request.expects_response:
             if broker.wait_tail != NULL:
                 broker.wait_tail.next = request
@@ -282,6 +285,7 @@ cdef void read_in(kp_loop* loop, kp_broker* broker, int64_t now_us) noexcept nog
         close_connection(loop, broker, ERROR_DISCONNECTED, <int32_t>-n, now_us)
         return
     broker.bytes_in += n
+    broker.network_calls += 1
     broker.in_end += n
     while broker.in_end - broker.in_start >= 4:
         size = load_be32(broker.in_buffer + broker.in_start)

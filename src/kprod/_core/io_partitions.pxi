@@ -265,11 +265,11 @@ cdef kp_batch* take_batch(kp_loop* loop, kp_partition* p, int64_t now_us) noexce
         loop.batch_bytes += b.length
         loop.raw_bytes += b.raw_length
         loop.queue_time_us += now_us - b.created_us
-        if now_us - b.created_us > loop.queue_time_max_us:
-            loop.queue_time_max_us = now_us - b.created_us
-        if b.length > loop.largest_batch:
-            loop.largest_batch = b.length
+        note_peak(loop, &loop.queue_time, now_us - b.created_us, now_us)
+        note_peak(loop, &loop.batch_size, b.length, now_us)
+        note_peak(loop, &loop.record_size, b.largest, now_us)
         p.topic.batches_sent += 1
+        p.topic.records_sent += b.count
         p.topic.bytes_sent += b.length
         p.topic.raw_bytes_sent += b.raw_length
     if loop.idempotent and b.producer_id < 0:

@@ -146,8 +146,7 @@ cdef void produce_answered(kp_loop* loop, kp_broker* broker, kp_request* request
     latency = now_us - request.queued_us
     broker.latency_sum_us += latency
     broker.latency_count += 1
-    if latency > broker.latency_max_us:
-        broker.latency_max_us = latency
+    note_peak(loop, &broker.latency_us, latency, now_us)
     for i in range(request.n_batches):
         request.batches[i].partition.in_flight -= 1
     ok = open_produce_response(c, request.version, &n_topics)
@@ -187,8 +186,7 @@ cdef void produce_answered(kp_loop* loop, kp_broker* broker, kp_request* request
     release_request_batches(loop, request)
     if throttle > 0:
         loop.throttle_ms += throttle
-        if throttle > loop.throttle_max_ms:
-            loop.throttle_max_ms = throttle
+        note_peak(loop, &loop.throttle, throttle, now_us)
         if request.version >= 6:
             # KIP-219: from version 6 on the broker answers at once and leaves the waiting to the client.
             broker.throttled_until_us = now_us + <int64_t>throttle * 1000

@@ -8,7 +8,9 @@ cdef enum:
 
 
 cdef class ProducerCore:
-    cdef Accumulator accumulator
+    cdef Accumulator accumulator  # None: send() takes the long way, through interceptors; or there is no engine
+    cdef Accumulator appends_to  # the same, whether there are interceptors or not
+    cdef object _interceptors   # kprod.interceptors.Interceptors, None: there are none
     cdef dict _topics           # Topic by name: only those with metadata
     cdef PyObject* recent[RECENT_TOPICS]  # [a] Topics by the address of their name, borrowed from _topics
     cdef object _engine

@@ -5,6 +5,7 @@ from kprod._core.accumulator import Accumulator
 from kprod._core.future import DeliveryFuture, RecordMetadata
 from kprod.engine import Engine
 from kprod.errors import KafkaError
+from kprod.interceptors import Interceptors
 from kprod.partitioner import Choose
 from kprod.records import Bytes, Headers
 
@@ -24,6 +25,7 @@ class ProducerCore:
         max_request_size: int,
         round_robin: bool,
         ignore_keys: bool,
+        interceptors: Interceptors | None = None,
     ) -> None: ...
     def send(
         self,

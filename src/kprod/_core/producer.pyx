@@ -86,7 +86,8 @@ cdef class ProducerCore:
         memset(self.recent, 0, sizeof(self.recent))
 
     def _bind(self, engine, Accumulator accumulator not None, *, key_unary, value_unary, key_full, value_full, choose,
-              on_delivery, double max_block_s, Py_ssize_t max_request_size, bint round_robin, bint ignore_keys):
+              on_delivery, double max_block_s, Py_ssize_t max_request_size, bint round_robin, bint ignore_keys,
+              interceptors=None):
         """Connect the class to its engine; called once, by the constructor."""
         self._engine = engine
         self._topics = {}
@@ -102,8 +103,11 @@ cdef class ProducerCore:
         self._max_request_size = max_request_size
         self._round_robin = round_robin
         self._ignore_keys = ignore_keys
-        # Last: send() works from here on.
-        self.accumulator = accumulator
+        self._interceptors = interceptors
+        # Last: send() works from here on. Without interceptors it does not even ask whether there are any.
+        self.appends_to = accumulator
+        if interceptors is None:
+            self.accumulator = accumulator
 
     cdef Topic find_topic(self, object topic):
         """The slow path: a topic that was not sent to before. Waits for its metadata up to max.block.ms."""
@@ -217,9 +221,9 @@ cdef int64_t timestamp_of(object timestamp_ms) except -1:
     return timestamp_ms
 
 
-cdef int append_record(ProducerCore self, PyObject** given, PyObject** owner, int32_t* index) except -1:
+cdef int append_record(ProducerCore self, Accumulator accumulator, PyObject** given, PyObject** owner,
+                       int32_t* index) except -1:
     """Serialise one record, choose its partition, append it. `owner` and `index` are those of Accumulator.append()."""
-    cdef Accumulator accumulator = self.accumulator
     cdef Topic topic
     cdef PyObject* found
     cdef PyObject* key = given[KEY]
@@ -235,7 +239,7 @@ cdef int append_record(ProducerCore self, PyObject** given, PyObject** owner, in
     cdef int32_t chosen
     cdef double max_block_s = self._max_block_s
     if accumulator is None:
-        raise RuntimeError("KafkaProducer.__init__() has not been called")
+        return append_intercepted(self, given, owner, index)
     if kp_load32_relaxed(&accumulator.a.gate):
         accumulator.check_gate()
     # Topics live as long as the engine, so what is borrowed here stays.
@@ -315,6 +319,30 @@ cdef int append_record(ProducerCore self, PyObject** given, PyObject** owner, in
     return 0
 
 
+cdef int append_intercepted(ProducerCore self, PyObject** given, PyObject** owner, int32_t* index) except -1:
+    """append_record() of what interceptors make of a record; they hear of its end as well."""
+    cdef PyObject* changed[ARGUMENTS]
+    cdef int i
+    cdef tuple fields
+    if self._interceptors is None:
+        raise RuntimeError("KafkaProducer.__init__() has not been called")
+    on_delivery = self._on_delivery if given[ON_DELIVERY] == NULL else <object>given[ON_DELIVERY]
+    callback = self._interceptors.callback(on_delivery, owner != NULL)
+    record = self._interceptors.on_send(*[None if given[i] == NULL else <object>given[i] for i in range(ON_DELIVERY)])
+    fields = tuple(record)
+    for i in range(ON_DELIVERY):
+        changed[i] = tuple_item(<PyObject*>fields, i)
+        if i > TOPIC and changed[i] == Py_None:
+            changed[i] = NULL
+    changed[ON_DELIVERY] = <PyObject*>callback
+    try:
+        append_record(self, self.appends_to, changed, owner, index)
+    except BaseException as error:
+        self._interceptors.on_refused(record, error)
+        raise
+    return 0
+
+
 # ------------------------------------------------------------------------------------------------ the methods
 
 cdef object send_fastcall(object self, PyObject** values, Py_ssize_t n_positional, PyObject* names):
@@ -325,7 +353,7 @@ cdef object send_fastcall(object self, PyObject** values, Py_ssize_t n_positiona
     bind_arguments("send", ARGUMENTS, values, n_positional, names, given)
     # First, so that a record that was accepted has one.
     future = DeliveryFuture.__new__(DeliveryFuture)
-    append_record(<ProducerCore>self, given, &owner, &index)
+    append_record(<ProducerCore>self, (<ProducerCore>self).accumulator, given, &owner, &index)
     future.batch = <Batch>owner
     future.index = index
     Py_DECREF(<object>owner)
@@ -335,7 +363,7 @@ cdef object send_fastcall(object self, PyObject** values, Py_ssize_t n_positiona
 cdef object send_nowait_fastcall(object self, PyObject** values, Py_ssize_t n_positional, PyObject* names):
     cdef PyObject* given[ARGUMENTS]
     bind_arguments("send_nowait", ON_DELIVERY, values, n_positional, names, given)
-    append_record(<ProducerCore>self, given, NULL, NULL)
+    append_record(<ProducerCore>self, (<ProducerCore>self).accumulator, given, NULL, NULL)
     return None
 
 

@@ -75,6 +75,16 @@ cdef enum:
     FLAG_ABORTABLE = 8
 
 
+cdef enum:
+    PEAK_SLOTS = 8
+
+
+cdef struct kp_peak:
+    # The largest of the values noted in the last windows of metrics; guarded like what it is in.
+    int64_t slot               # the part of the windows that was noted in last
+    int64_t largest[PEAK_SLOTS]
+
+
 cdef struct kp_record_info:
     # What a RecordMetadata needs of a record after its bytes are gone.
     int32_t key_size           # -1: null
@@ -114,6 +124,7 @@ cdef struct kp_batch:
     kp_broker* held_by         # the leader at its opening, whose `held` counts `charged`; may be NULL
     int32_t count
     int32_t unattended         # [p] has records without a future or callback: a failure is logged
+    int32_t largest            # [p] bytes of its largest record
     int32_t stage              # [p]
     int64_t base_timestamp     # ms since 1970
     int64_t max_timestamp
@@ -227,6 +238,7 @@ cdef struct kp_topic:
     int64_t weights_at_us
     uint64_t random
     # -- counters [io]
+    int64_t records_sent
     int64_t records_acked
     int64_t records_failed
     int64_t records_retried
@@ -293,7 +305,10 @@ cdef struct kp_broker:
     int64_t responses_received
     int64_t bytes_out
     int64_t bytes_in
+    int64_t network_calls      # reads and writes
+    int64_t request_bytes      # of requests_sent
+    kp_peak request_size
     int64_t latency_sum_us
     int64_t latency_count
-    int64_t latency_max_us
+    kp_peak latency_us
     kp_broker* next

@@ -23,12 +23,14 @@ from kprod.aio.waiting import Queue, Shared, in_thread
 from kprod.cluster.metadata import ClusterSnapshot
 from kprod.config import ProducerConfig
 from kprod.errors import BufferExhaustedError, KafkaTimeoutError
+from kprod.interceptors import Interceptors
 from kprod.producer import KafkaProducer, seconds_or_none
 from kprod.records import BulkHeaders, Headers, Integers, OnDelivery
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
+    from kprod.health import Health
     from kprod.transactions.prepared import PreparedTxnState
 
 logger = logging.getLogger("kprod.aio")
@@ -44,7 +46,13 @@ class TryingProducer(KafkaProducer):
     """A KafkaProducer whose ``send()`` never waits: it raises KafkaTimeoutError where it would have to."""
 
     def _bind(self, *args: Any, **functions: Any) -> None:
-        super()._bind(*args, **{**functions, "max_block_s": 0.0})
+        # Interceptors see a record once, however often it is tried to send it: AsyncKafkaProducer calls them.
+        super()._bind(*args, **{**functions, "max_block_s": 0.0, "interceptors": None})
+
+    @property
+    def interceptors(self) -> Interceptors | None:
+        """Those of the option; None: there are none."""
+        return self._interceptors_of_option
 
     def abandon(self) -> None:
         """Close in the background and give no ResourceWarning."""
@@ -117,7 +125,9 @@ class AsyncKafkaProducer(AsyncProducerCore):
             with self._lock:
                 if wanted and self._phase == "starting":
                     self._producer = producer
-                    self._attach(producer.send, KafkaTimeoutError)
+                    # With interceptors every record takes the slow way, _send_intercepted().
+                    if producer.interceptors is None:
+                        self._attach(producer.send, KafkaTimeoutError)
                     self._phase = "running"
                     return producer
             producer.close(0)
@@ -299,6 +309,23 @@ class AsyncKafkaProducer(AsyncProducerCore):
 
         It waits in the loop, as :meth:`send` does. For stand-ins of other clients.
         """
+        interceptors = self._running().interceptors
+        if interceptors is None:
+            return await self._send_patiently(arguments)
+        on_delivery = arguments[6] if len(arguments) > 6 else None
+        callback = interceptors.callback(on_delivery or self._options.on_delivery, True)
+        record = interceptors.on_send(*arguments[:6])
+        try:
+            return await self._send_patiently((*record, callback))
+        except BaseException as error:
+            interceptors.on_refused(record, error)
+            raise
+
+    async def _send_intercepted(self, *arguments: Any) -> DeliveryFuture:
+        """What send() does when it has no producer whose send() it may call as it is."""
+        return await self.send_reporting(*arguments)
+
+    async def _send_patiently(self, arguments: tuple[Any, ...]) -> DeliveryFuture:
         producer = self._running()
         error: KafkaTimeoutError | None = None
         if not self._waiting:
@@ -568,6 +595,21 @@ class AsyncKafkaProducer(AsyncProducerCore):
     def metrics(self, raw: bool = False) -> dict[str, dict[str, Any]] | None:
         """Figures by group and name, with Java's names, as :meth:`kprod.KafkaProducer.metrics`."""
         return self._running().metrics(raw)
+
+    def healthy(self, max_record_age: float | None = None, max_buffer_share: float = 0.9) -> Health:
+        """Whether records leave, and if not, why; for the health check of a service. See docs/health.md.
+
+        Args:
+            max_record_age: seconds that a record may be under way; None: half of ``delivery_timeout_ms``.
+            max_buffer_share: share of ``buffer_memory`` that may be taken.
+
+        Returns:
+            Health: false if something is wrong; then ``reasons`` says what.
+
+        Raises:
+            IllegalStateError: it was not started.
+        """
+        return self._running().healthy(max_record_age, max_buffer_share)
 
     # -- for stand-ins of other clients
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
 from kprod import delivery, errors
@@ -40,10 +41,12 @@ class Control:
 
     Args:
         shared: what the threads share.
+        counters: everything that is counted, for metrics.
     """
 
-    def __init__(self, shared: Shared) -> None:
+    def __init__(self, shared: Shared, counters: Callable[[], dict[str, Any]]) -> None:
         self._shared = shared
+        self._counters = counters
         self._stopping = False
         self.nodes = Nodes(shared)
         self.connections = Connections(
@@ -94,6 +97,8 @@ class Control:
 
     def _deadline(self, now: float) -> float:
         moments = [self.metadata.deadline(now), self.connections.deadline(now)]
+        if self._shared.config.metrics_enabled:
+            moments.append(self._shared.metrics.next_sample_at)
         if (moment := self.producer_id.deadline()) is not None:
             moments.append(moment)
         if self.transactions is not None and (moment := self.transactions.deadline(now)) is not None:
@@ -102,6 +107,8 @@ class Control:
 
     def _tick(self, now: float) -> None:
         """Do what is due."""
+        if self._shared.config.metrics_enabled and now >= self._shared.metrics.next_sample_at:
+            self._shared.metrics.sample(self._counters(), now)
         self.metadata.check_age(now)
         self.connections.check(now)
         if self._has_questions():

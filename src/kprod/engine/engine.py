@@ -13,7 +13,7 @@ import weakref
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
-from kprod import delivery, errors
+from kprod import delivery, errors, health
 from kprod._core.accumulator import Accumulator, Topic
 from kprod._core.io import NetworkLoop
 from kprod.cluster.metadata import ClusterSnapshot
@@ -26,6 +26,8 @@ from kprod.engine.shared import Shared
 from kprod.engine.topics import Topics
 from kprod.engine.wake import WakeChannel
 from kprod.errors import KafkaError
+from kprod.health import Health
+from kprod.metrics import Metrics
 from kprod.protocol.schema import Body
 
 if TYPE_CHECKING:
@@ -43,9 +45,10 @@ class Engine:
 
     Args:
         config: the checked options.
+        keep_headers: delivery reports have the records' headers, also without delivery_report_headers.
     """
 
-    def __init__(self, config: ProducerConfig) -> None:
+    def __init__(self, config: ProducerConfig, *, keep_headers: bool = False) -> None:
         _check_threads_are_threads()
         self.config = config
         # First: wrong files and passwords are found here.
@@ -75,7 +78,7 @@ class Engine:
             config.buffer_memory,
             max(config.batch_size, 512),
             self._wake.writer,
-            config.delivery_report_headers,
+            config.delivery_report_headers or keep_headers,
         )
         self._loop = NetworkLoop(
             self.accumulator,
@@ -95,9 +98,10 @@ class Engine:
             gapless=config.gapless,
             error_flags=errors.error_flags(),
             seed=random.getrandbits(64),
+            metrics_span_ms=config.metrics_num_samples * config.metrics_sample_window_ms,
         )
         self._shared = Shared(config, reporter, self.accumulator, self._loop, tls, sasl)
-        self._control = Control(self._shared)
+        self._control = Control(self._shared, self.counters)
         self._topics = Topics(self._shared, self._control.nodes, self._control.metadata)
         self._description = ClusterDescription(self._shared, self._control.nodes, self._control.connections)
         self._closed = threading.Event()
@@ -135,11 +139,12 @@ class Engine:
             KafkaTimeoutError: no metadata came; ``__cause__`` says what the brokers answered, if they did.
             TopicAuthorizationFailedError, InvalidTopicError: the brokers refuse the topic.
         """
-        return self._topics.handle(name, max_block_s)
+        with self._shared.blocked.spent("metadata_wait_ns"):
+            return self._topics.handle(name, max_block_s)
 
     def partitions_for(self, name: str, max_block_s: float) -> set[int]:
         """Numbers of a topic's partitions; raises as :meth:`topic_for_send`."""
-        return set(range(self._topics.handle(name, max_block_s).partition_count))
+        return set(range(self.topic_for_send(name, max_block_s).partition_count))
 
     def too_large(self, topic: str, size: int, limit: int) -> KafkaError:
         """The error for a record that no request can hold."""
@@ -187,6 +192,37 @@ class Engine:
             return None
         return nodes.report()
 
+    def health(self, max_record_age: float | None, max_buffer_share: float) -> Health:
+        """See KafkaProducer.healthy()."""
+        shared = self._shared
+        connected = not self.closed and self.bootstrap_connected()
+        memory = self.accumulator.memory()
+        limit = self.config.delivery_timeout_ms / 2000 if max_record_age is None else max_record_age
+        return health.judge(
+            closed=self.closed,
+            forked=shared.forked,
+            fatal_error=shared.fatal_error,
+            connected=connected,
+            trouble=None if connected else self._control.nodes.trouble(),
+            # A child of a fork may have got its parent's locks as they were held.
+            oldest_record_age=0.0 if shared.forked else self.accumulator.oldest_age(),
+            unacknowledged_batches=self.accumulator.incomplete_batches,
+            buffer_share=memory["used"] / memory["total"],
+            waiting_threads=memory["waiting"],
+            brokers_away=() if shared.forked else self._brokers_away(),
+            max_record_age=limit,
+            max_buffer_share=max_buffer_share,
+        )
+
+    def _brokers_away(self) -> tuple[int, ...]:
+        return tuple(
+            sorted(
+                node_id
+                for node_id, broker in self._loop.broker_counters().items()
+                if broker["stalled"] or broker["wanted"] or (broker["held"] and not broker["connected"])
+            )
+        )
+
     def describe_cluster(self, topics: list[str] | None, timeout_s: float) -> tuple[Node, Body]:
         """Which brokers and topics there are: see :class:`ClusterDescription`."""
         return self._description.ask(topics, timeout_s)
@@ -201,9 +237,15 @@ class Engine:
             "memory": self.accumulator.memory(),
             "topics": {handle.name: handle.counters() for handle in list(self._shared.handles)},
             "authentication": authenticator.counters() if authenticator is not None else {},
+            "blocked": self._shared.blocked.counters(),
             "incomplete_batches": self.accumulator.incomplete_batches,
             "metadata_age_s": time.monotonic() - refreshed_at if refreshed_at else None,
         }
+
+    @property
+    def metrics(self) -> Metrics:
+        """Makes metrics of :meth:`counters`."""
+        return self._shared.metrics
 
     def set_sasl_credentials(
         self, username: str | Callable[[], str], password: str | Callable[[], str]
@@ -233,7 +275,8 @@ class Engine:
                 "flush() inside a delivery callback would wait for itself; call it from another thread"
             )
         self._shared.check_not_forked()
-        left = self.accumulator.flush(timeout)
+        with self._shared.blocked.spent("flush_ns"):
+            left = self.accumulator.flush(timeout)
         if left:
             raise errors.KafkaTimeoutError(
                 f"flush() timed out after {timeout:g} s with {left} record(s) not decided; "
@@ -258,19 +301,25 @@ class Engine:
 
     def init_transactions(self, keep_prepared_txn: bool, timeout: float) -> None:
         """See KafkaProducer.init_transactions()."""
-        self._transactional("init_transactions()").init(keep_prepared_txn, timeout)
+        with self._shared.blocked.spent("txn_init_ns"):
+            self._transactional("init_transactions()").init(keep_prepared_txn, timeout)
 
     def begin_transaction(self) -> None:
         """See KafkaProducer.begin_transaction()."""
-        self._transactional("begin_transaction()").begin()
+        with self._shared.blocked.spent("txn_begin_ns"):
+            self._transactional("begin_transaction()").begin()
 
     def send_offsets(self, offsets: Any, group_metadata: Any, timeout: float) -> None:
         """See KafkaProducer.send_offsets_to_transaction()."""
-        self._transactional("send_offsets_to_transaction()").send_offsets(offsets, group_metadata, timeout)
+        with self._shared.blocked.spent("txn_send_offsets_ns"):
+            self._transactional("send_offsets_to_transaction()").send_offsets(
+                offsets, group_metadata, timeout
+            )
 
     def prepare_transaction(self, timeout: float) -> PreparedTxnState:
         """See KafkaProducer.prepare_transaction()."""
-        return self._transactional("prepare_transaction()").prepare(timeout)
+        with self._shared.blocked.spent("txn_prepare_ns"):
+            return self._transactional("prepare_transaction()").prepare(timeout)
 
     def complete_transaction(self, state: PreparedTxnState | str, timeout: float) -> None:
         """See KafkaProducer.complete_transaction()."""
@@ -278,11 +327,13 @@ class Engine:
 
     def commit_transaction(self, timeout: float) -> None:
         """See KafkaProducer.commit_transaction()."""
-        self._transactional("commit_transaction()").commit(timeout)
+        with self._shared.blocked.spent("txn_commit_ns"):
+            self._transactional("commit_transaction()").commit(timeout)
 
     def abort_transaction(self, timeout: float) -> None:
         """See KafkaProducer.abort_transaction()."""
-        self._transactional("abort_transaction()").abort(timeout)
+        with self._shared.blocked.spent("txn_abort_ns"):
+            self._transactional("abort_transaction()").abort(timeout)
 
     def _transactional(self, what: str) -> Transactions:
         self._shared.check_not_forked()

@@ -93,6 +93,13 @@ class Nodes:
         for node in list(self.by_id.values()):
             node.demanded = True
 
+    def trouble(self) -> str | None:
+        """What is known of each broker, if the last attempts to connect failed; None: nobody tried, or
+        is trying.
+        """
+        failing = [node for node in list(self.by_id.values()) if node.failures]
+        return "; ".join(f"{node}: {node.condition}" for node in failing) or None
+
     def report(self) -> str:
         """What is known of every address, in words."""
         nodes = list(self.by_id.values())

@@ -18,6 +18,7 @@ from kprod.cluster.node import Backoff
 from kprod.config import ProducerConfig
 from kprod.delivery import DeliveryReporter
 from kprod.errors import KafkaError
+from kprod.metrics import BlockedTime, Metrics
 
 if TYPE_CHECKING:
     from kprod.security.sasl import Sasl
@@ -49,7 +50,8 @@ class Shared:
     ======================================  ======================  ===================================
     ``config``, ``reporter``, ``retry``,    nobody
     ``tls``
-    ``accumulator``, ``loop``, ``sasl``     any thread              themselves
+    ``accumulator``, ``loop``, ``sasl``,    any thread              themselves
+    ``metrics``, ``blocked``
     ``cluster``, ``refreshed_at``           control                 ``changed`` (read without it: it is
                                                                     replaced as a whole)
     ``topics``: entries, ``last_used``      application, control    ``changed``
@@ -85,6 +87,8 @@ class Shared:
         self.loop = loop
         self.tls = tls
         self.sasl = sasl
+        self.metrics = Metrics(config)
+        self.blocked = BlockedTime()
         self.retry = Backoff(config.retry_backoff_ms / 1000, config.retry_backoff_max_ms / 1000)
         self.changed = threading.Condition()
         """Notified when anything changes that an application thread waits for. A fork replaces it."""

@@ -21,6 +21,7 @@ from kprod._core.headers import encode as encode_headers
 from kprod._core.murmur2 import partition_for_key
 from kprod.config import DEFAULT_CONFIG, ProducerConfig
 from kprod.errors import KafkaError
+from kprod.health import Health, judge
 from kprod.partitioner import resolve_partitioner
 from kprod.records import Headers, TopicPartition, check_topic_name
 from kprod.serializers import as_callable
@@ -716,6 +717,23 @@ class MockProducer:
     def metrics(self, raw: bool = False) -> dict[str, dict[str, Any]]:
         """How many records were delivered and how many failed, in the form of the real producer."""
         return {"producer-metrics": dict(self._totals)}
+
+    def healthy(self, max_record_age: float | None = None, max_buffer_share: float = 0.9) -> Health:
+        """Whether the producer is open; the rest is as if a broker had taken all records."""
+        return judge(
+            closed=self._closed,
+            forked=False,
+            fatal_error=None,
+            connected=not self._closed,
+            trouble=None,
+            oldest_record_age=0.0,
+            unacknowledged_batches=len(self._pending),
+            buffer_share=0.0,
+            waiting_threads=0,
+            brokers_away=(),
+            max_record_age=0.0 if max_record_age is None else max_record_age,
+            max_buffer_share=max_buffer_share,
+        )
 
     def __enter__(self) -> Self:
         return self
