@@ -240,9 +240,19 @@ class Interceptors:
 
     # -- many records at once
 
-    def send_many(
+    def send_many(self, core: ProducerCore, *arguments: Any, serialize: bool = True) -> BulkDeliveryFuture:
+        """``send_many()`` of what the interceptors make of each record; the arguments are those of
+        :meth:`on_send_many`.
+        """
+        records, changed = self.on_send_many(*arguments)
+        try:
+            return bulk.send_many(core, *changed, serialize=serialize)
+        except BaseException as error:
+            self.on_refused_many(records, error, getattr(error, "future", None))
+            raise
+
+    def on_send_many(
         self,
-        core: ProducerCore,
         topic: Any,
         values: Iterable[Any],
         keys: Iterable[Any] | None,
@@ -250,12 +260,11 @@ class Interceptors:
         timestamps: Integers | None,
         partitions: Integers | None,
         on_delivery: OnDelivery | None,
-        serialize: bool = True,
-    ) -> BulkDeliveryFuture:
-        """``send_many()`` of what the interceptors make of each record; see there.
+    ) -> tuple[list[ProducerRecord], tuple[Any, ...]]:
+        """What the interceptors make of the arguments of ``send_many()``: the records, and new arguments.
 
-        An interceptor cannot move a record of such a call to another topic: that is logged, and the
-        record keeps its topic.
+        An interceptor cannot move a record of such a call to another topic: that is logged, and the record
+        keeps its topic.
         """
         values = bulk.as_sequence("values", values)
         count = len(values)
@@ -278,27 +287,26 @@ class Interceptors:
                 )
                 record = record._replace(topic=topic)
             records.append(record)
-        refused: BulkDeliveryFuture | None = None
-        try:
-            return bulk.send_many(
-                core,
-                topic,
-                [record.value for record in records],
-                [record.key for record in records],
-                [record.headers for record in records],
-                [record.timestamp_ms for record in records],
-                [record.partition for record in records],
-                callback,
-                serialize,
-            )
-        except BaseException as error:
-            refused = getattr(error, "future", None)
-            self._on_refused_many(records, error, refused)
-            raise
+        return records, (
+            topic,
+            [record.value for record in records],
+            [record.key for record in records],
+            [record.headers for record in records],
+            [record.timestamp_ms for record in records],
+            [record.partition for record in records],
+            callback,
+        )
 
-    def _on_refused_many(
+    def on_refused_many(
         self, records: list[ProducerRecord], error: BaseException, future: BulkDeliveryFuture | None
     ) -> None:
+        """Some records of a ``send_many()`` were not appended.
+
+        Args:
+            records: all of the call.
+            error: why.
+            future: that of those that were, if there are any.
+        """
         # Records that were appended are acknowledged like others; where those are has -1 for the rest.
         partitions = future.partitions() if future is not None else [-1] * len(records)
         for record, partition in zip(records, partitions, strict=True):

@@ -199,7 +199,15 @@ class KafkaProducer(ProducerCore):
             value_list = bulk.read_column("values", values)
             key_list = None if keys is None else bulk.read_column("keys", keys)
             return self._interceptors_of_option.send_many(
-                self, topic, value_list, key_list, headers, timestamps, partitions, on_delivery, False
+                self,
+                topic,
+                value_list,
+                key_list,
+                headers,
+                timestamps,
+                partitions,
+                on_delivery,
+                serialize=False,
             )
         return bulk.send_columns(self, topic, values, keys, headers, timestamps, partitions, on_delivery)
 
@@ -245,7 +253,15 @@ class KafkaProducer(ProducerCore):
                 for name, given in (("timestamps", timestamps), ("partitions", partitions))
             )
             return self._interceptors_of_option.send_many(
-                self, topic, value_list, key_list, headers, timestamps, partitions, on_delivery, False
+                self,
+                topic,
+                value_list,
+                key_list,
+                headers,
+                timestamps,
+                partitions,
+                on_delivery,
+                serialize=False,
             )
         return bulk.send_table(self, topic, table, values, keys, headers, timestamps, partitions, on_delivery)
 

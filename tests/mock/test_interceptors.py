@@ -245,13 +245,16 @@ def test_asyncio_calls_them_once_however_long_a_record_waits(make_cluster: MakeC
             await asyncio.gather(*futures)
             with pytest.raises(TypeError):
                 await producer.send("new", 3)
+            await (await producer.send_many("new", [b"m1", b"m2"]))
+            with pytest.raises(TypeError):
+                await producer.send_many("new", [b"m3", 4])
             await producer.flush()
 
     asyncio.run(run())
-    assert len(recorder.seen) == 21
-    assert [type(error) for _, error in recorder.ended].count(type(None)) == 20
-    assert len(recorder.ended) == 21 and len(reader.headers) == 21
-    assert cluster.count("new") == 20
+    assert len(recorder.seen) == 25
+    assert [type(error) for _, error in recorder.ended].count(type(None)) == 22
+    assert len(recorder.ended) == 25 and len(reader.headers) == 25
+    assert cluster.count("new") == 22
     assert recorder.closed == 1
 
 

@@ -914,16 +914,10 @@ cdef Integers integers(str name, object source, int64_t length):
     return integers_of_arrow(name, source, length) if is_arrow(source) else integers_of(name, source, length)
 
 
-<<<<<<< HEAD
 cdef Bulk read_many(
         ProducerCore core, object topic, object values, object keys, object headers, object timestamps,
-        object partitions, object on_delivery):
+        object partitions, object on_delivery, bint serialize):
     """The arguments of send_many(), read."""
-=======
-def send_many(ProducerCore core not None, topic, values, keys, headers, timestamps, partitions, on_delivery,
-              bint serialize=True):
-    """KafkaProducer.send_many(); `serialize`: values and keys are not bytes yet."""
->>>>>>> 6c085bf (Java's metrics in full, a Prometheus collector, producer.healthy(), interceptors, documented loggers)
     cdef Bulk bulk = Bulk.__new__(Bulk)
     cdef int64_t n
     bulk.begin(core, topic, on_delivery)
@@ -949,9 +943,10 @@ def send_many(ProducerCore core not None, topic, values, keys, headers, timestam
     return bulk
 
 
-def send_many(ProducerCore core not None, topic, values, keys, headers, timestamps, partitions, on_delivery):
-    """KafkaProducer.send_many()."""
-    return read_many(core, topic, values, keys, headers, timestamps, partitions, on_delivery).send()
+def send_many(ProducerCore core not None, topic, values, keys, headers, timestamps, partitions, on_delivery,
+              bint serialize=True):
+    """KafkaProducer.send_many(); `serialize`: values and keys are not bytes yet."""
+    return read_many(core, topic, values, keys, headers, timestamps, partitions, on_delivery, serialize).send()
 
 
 def prepare_many(ProducerCore core not None, topic, values, keys, headers, timestamps, partitions, on_delivery):
@@ -960,7 +955,7 @@ def prepare_many(ProducerCore core not None, topic, values, keys, headers, times
     Returns:
         Bulk: append() until nothing is left, then end(), whatever happened.
     """
-    cdef Bulk bulk = read_many(core, topic, values, keys, headers, timestamps, partitions, on_delivery)
+    cdef Bulk bulk = read_many(core, topic, values, keys, headers, timestamps, partitions, on_delivery, True)
     bulk.prepare()
     bulk.take_references()
     return bulk

@@ -243,12 +243,31 @@ class AsyncKafkaProducer(AsyncProducerCore):
         """
         producer = self._running()
         arguments = (topic, values, keys, headers, timestamps, partitions, on_delivery)
+        interceptors = producer.interceptors
+        if interceptors is None:
+            return await self._append_prepared(producer, arguments, [])
+        records, changed = interceptors.on_send_many(*arguments)
+        futures: list[BulkDeliveryFuture] = []
+        try:
+            return await self._append_prepared(producer, changed, futures)
+        except BaseException as error:
+            interceptors.on_refused_many(records, error, futures[0] if futures else None)
+            raise
+
+    async def _append_prepared(
+        self, producer: TryingProducer, arguments: tuple[Any, ...], futures: list[BulkDeliveryFuture]
+    ) -> BulkDeliveryFuture:
+        """Read the arguments of send_many() and append the records.
+
+        The future is put into `futures`, whatever happens then.
+        """
         try:
             sending = bulk.prepare_many(producer, *arguments)
         except KafkaTimeoutError:
             # The topic is looked up first: nothing was read from an iterator yet.
             loop = get_running_loop()
-            await self._learn(self._state(loop), topic, loop.time() + self._options.max_block_ms / 1000)
+            deadline = loop.time() + self._options.max_block_ms / 1000
+            await self._learn(self._state(loop), arguments[0], deadline)
             sending = bulk.prepare_many(producer, *arguments)
         error: BaseException | None = None
         try:
@@ -258,6 +277,7 @@ class AsyncKafkaProducer(AsyncProducerCore):
             raise
         finally:
             future = sending.end(error)
+            futures.append(future)
         return future
 
     async def _append_many(self, producer: TryingProducer, sending: bulk.Bulk) -> None:
