@@ -8,7 +8,7 @@ from __future__ import annotations
 import inspect
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from kprod import errors
 from kprod._core import bulk
@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from kprod.records import BulkHeaders, Headers, Integers
 
 logger = logging.getLogger("kprod.interceptors")
+
+ManyArguments: TypeAlias = tuple[Any, Any, Any, Any, Any, Any, Any]
+"""Those of ``send_many()``, in order."""
 
 
 class ProducerRecord(NamedTuple):
@@ -260,7 +263,7 @@ class Interceptors:
         timestamps: Integers | None,
         partitions: Integers | None,
         on_delivery: OnDelivery | None,
-    ) -> tuple[list[ProducerRecord], tuple[Any, ...]]:
+    ) -> tuple[list[ProducerRecord], ManyArguments]:
         """What the interceptors make of the arguments of ``send_many()``: the records, and new arguments.
 
         An interceptor cannot move a record of such a call to another topic: that is logged, and the record
