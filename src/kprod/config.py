@@ -720,14 +720,6 @@ class ProducerConfig:
     metrics_sample_window_ms: float = _option(
         Milliseconds(1), 30000, "Length of one window.", group=METRICS, importance="low"
     )
-    enable_metrics_push: bool = _option(
-        Flag(),
-        True,
-        """Send metrics to the brokers, if their operator has set them up to ask for some; see metrics.md
-        (KIP-714). Other brokers are not even asked.""",
-        group=METRICS,
-        importance="low",
-    )
 
     # Security
 
@@ -1177,6 +1169,9 @@ NO_EFFECT: Mapping[str, NoEffect] = MappingProxyType(
             "there is one level of metrics", (None, "INFO"), OptionalOf(Choice("INFO", "DEBUG", "TRACE"))
         ),
         "metric_reporters": NoEffect("read metrics() instead", _EMPTY),
+        "enable_metrics_push": NoEffect(
+            "metrics are not pushed to brokers (KIP-714) in this version", (None, False, "false")
+        ),
         "auto_include_jmx_reporter": NoEffect(_JVM, (None, False, "false")),
         "config_providers": NoEffect(_JVM, _EMPTY),
         "security_providers": NoEffect(_JVM, _EMPTY),

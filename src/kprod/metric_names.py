@@ -1,8 +1,8 @@
 """The table of metrics: the Java producer's names, and how each is made of the core's counters.
 
-``docs/metrics.md`` and the payload of client telemetry (KIP-714) are made from it. The names are those
-of Java's ``org.apache.kafka.clients.producer.KafkaProducer`` 4.x, ``SenderMetricsRegistry`` and
-``SelectorMetrics`` above all.
+``docs/metrics.md`` is made from it. The names are those of Java's
+``org.apache.kafka.clients.producer.KafkaProducer`` 4.x, ``SenderMetricsRegistry`` and ``SelectorMetrics``
+above all.
 """
 
 from __future__ import annotations
