@@ -634,6 +634,15 @@ def test_credentials_can_be_replaced(make_cluster: MakeCluster, eventually: Even
         producer.set_sasl_credentials("alice", "new")  # as librdkafka: taken without SASL, too
 
 
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """SIGINT raises KeyboardInterrupt: a run that a shell put into the background ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 def test_waiting_ends_with_ctrl_c() -> None:
     main = threading.main_thread().ident
     assert main is not None
