@@ -20,6 +20,7 @@ writes what. Imports point downwards::
           connections             set-up, control requests and their answers
             nodes                 which there are, which are wanted
       topics                      application threads waiting for metadata
+      description, committed      application threads asking about the cluster, and for committed offsets
       shared, sockets, offsets, wake
 """
 

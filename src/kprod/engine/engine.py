@@ -31,6 +31,7 @@ from kprod.metrics import Metrics
 from kprod.protocol.schema import Body
 
 if TYPE_CHECKING:
+    from kprod.engine.committed import Committed
     from kprod.engine.transactions import Transactions
     from kprod.transactions.prepared import PreparedTxnState
 
@@ -226,6 +227,17 @@ class Engine:
     def describe_cluster(self, topics: list[str] | None, timeout_s: float) -> tuple[Node, Body]:
         """Which brokers and topics there are: see :class:`ClusterDescription`."""
         return self._description.ask(topics, timeout_s)
+
+    def committed_offset(
+        self, group_id: str, topic: str, partition: int, timeout_s: float
+    ) -> Committed | None:
+        """What a consumer group has committed for a partition: see :mod:`kprod.engine.committed`."""
+        from kprod.engine.committed import CommittedOffsets  # here: few programs ask
+
+        self._shared.check_not_forked()
+        control = self._control
+        asking = CommittedOffsets(self._shared, control.nodes, control.connections)
+        return asking.ask(group_id, topic, partition, timeout_s)
 
     def counters(self) -> dict[str, Any]:
         """Everything that is counted, see :mod:`kprod.metrics`."""
