@@ -2,7 +2,7 @@
 
 Environment switches:
     KPROD_DEBUG=1     bounds checks and assertions back on, no optimisation
-    KPROD_SANITIZE=1  AddressSanitizer and UndefinedBehaviorSanitizer
+    KPROD_SANITIZE=1  AddressSanitizer and UndefinedBehaviorSanitizer; KPROD_SANITIZE=thread: ThreadSanitizer
     KPROD_WERROR=1    C warnings are errors
     KPROD_ONLY=a,b    build these modules of the core only
 """
@@ -20,7 +20,7 @@ from setuptools.errors import CompileError
 
 CORE = Path("src/kprod/_core")
 DEBUG = os.environ.get("KPROD_DEBUG") == "1"
-SANITIZE = os.environ.get("KPROD_SANITIZE") == "1"
+SANITIZERS = {"1": "address,undefined", "thread": "thread"}.get(os.environ.get("KPROD_SANITIZE", ""))
 WERROR = os.environ.get("KPROD_WERROR") == "1"
 ONLY = os.environ.get("KPROD_ONLY", "").split(",") if os.environ.get("KPROD_ONLY") else None
 WINDOWS = sys.platform == "win32"
@@ -47,17 +47,15 @@ def compile_flags() -> list[str]:
     flags += ["-Wno-cast-function-type", "-Wno-sign-compare"]
     if DEBUG:
         flags += ["-O0", "-g3", "-UNDEBUG"]
-    elif SANITIZE:
-        # Reports name lines that the optimiser did not move; the first finding ends the process.
+    elif SANITIZERS:
+        # Reports name lines that the optimiser did not move; the first finding of UBSan ends the process.
         flags += ["-O1", "-g", "-UNDEBUG"]
     else:
         flags += ["-O3", "-g1", "-DNDEBUG"]
-    if SANITIZE:
-        flags += [
-            "-fsanitize=address,undefined",
-            "-fno-sanitize-recover=undefined",
-            "-fno-omit-frame-pointer",
-        ]
+    if SANITIZERS:
+        flags += [f"-fsanitize={SANITIZERS}", "-fno-omit-frame-pointer"]
+    if SANITIZERS == "address,undefined":
+        flags.append("-fno-sanitize-recover=undefined")
     if WERROR:
         flags.append("-Werror")
     return flags
@@ -66,12 +64,18 @@ def compile_flags() -> list[str]:
 def link_flags() -> list[str]:
     if WINDOWS:
         return []
-    return ["-pthread"] + (["-fsanitize=address,undefined"] if SANITIZE else [])
+    return ["-pthread"] + ([f"-fsanitize={SANITIZERS}"] if SANITIZERS else [])
 
 
 def macros() -> list[tuple[str, str | None]]:
     """On Windows both builds of Python have the same headers; what is built must say which one it is for."""
-    return [("Py_GIL_DISABLED", "1")] if WINDOWS and sysconfig.get_config_var("Py_GIL_DISABLED") else []
+    names: list[tuple[str, str | None]] = []
+    if WINDOWS and sysconfig.get_config_var("Py_GIL_DISABLED"):
+        names.append(("Py_GIL_DISABLED", "1"))
+    if SANITIZERS:
+        # Objects that were released go back to the allocator at once, so that a use after that is seen.
+        names.append(("CYTHON_USE_FREELISTS", "0"))
+    return names
 
 
 def extensions() -> list[Extension]:

@@ -95,6 +95,7 @@ cdef int locked_open_batch(kp_accumulator* a, kp_partition* p, kp_batch* b, PyOb
 cdef int locked_grow(kp_accumulator* a, kp_batch* b, int64_t need, int64_t limit) noexcept nogil
 cdef int locked_object_slots(kp_accumulator* a, kp_batch* b, PyObject*** slots, int32_t* capacity) noexcept nogil
 cdef int compress_batch(kp_accumulator* a, Batch batch) except -1
+cdef void shut_gate(kp_accumulator* a, int32_t reason) noexcept nogil
 cdef void locked_close_open(kp_partition* p) noexcept nogil
 cdef void queue_compression(kp_accumulator* a, kp_batch* b) noexcept nogil
 cdef void decide_batch(kp_accumulator* a, kp_batch* b, int32_t outcome) noexcept nogil

@@ -29,7 +29,8 @@ from kprod._core.platform cimport (
     kp_add32, kp_add64, kp_cas_ptr, kp_cond_broadcast, kp_cond_destroy, kp_cond_init, kp_cond_signal, kp_cond_wait,
     kp_cond_wait_us, kp_exchange32, kp_exchange64, kp_exchange_ptr, kp_load32, kp_load32_relaxed, kp_load64,
     kp_load64_relaxed, kp_load_ptr, kp_monotonic_us, kp_mutex_destroy, kp_mutex_init, kp_mutex_lock, kp_mutex_unlock,
-    kp_realtime_ms, kp_store32, kp_store64, kp_store_ptr, kp_wake_write,
+    kp_realtime_ms, kp_store32, kp_store32_relaxed, kp_store64, kp_store64_relaxed, kp_store_ptr, kp_store_ptr_relaxed,
+    kp_wake_write,
 )
 from kprod._core.record_batch cimport kp_record, write_record
 from kprod._core.structs cimport (
@@ -157,9 +158,13 @@ cdef class Topic:
     def counters(self):
         """Totals since the start: a dict of ints."""
         return {
-            "records_sent": self.t.records_sent, "records_acked": self.t.records_acked,
-            "records_failed": self.t.records_failed, "records_retried": self.t.records_retried, "bytes_sent": self.t.bytes_sent,
-            "raw_bytes_sent": self.t.raw_bytes_sent, "batches_sent": self.t.batches_sent,
+            "records_sent": kp_load64_relaxed(&self.t.records_sent),
+            "records_acked": kp_load64_relaxed(&self.t.records_acked),
+            "records_failed": kp_load64_relaxed(&self.t.records_failed),
+            "records_retried": kp_load64_relaxed(&self.t.records_retried),
+            "bytes_sent": kp_load64_relaxed(&self.t.bytes_sent),
+            "raw_bytes_sent": kp_load64_relaxed(&self.t.raw_bytes_sent),
+            "batches_sent": kp_load64_relaxed(&self.t.batches_sent),
         }
 
 
@@ -254,7 +259,8 @@ cdef int32_t locked_next_sticky(kp_topic* t) noexcept nogil:
 cdef int32_t choose_sticky(kp_accumulator* a, kp_topic* t) noexcept nogil:
     """The partition that records without a key go to now."""
     cdef int32_t sticky = kp_load32_relaxed(&t.sticky)
-    if 0 <= sticky < kp_load32_relaxed(&t.n_partitions):
+    # Not relaxed: the array that is read after this must have as many.
+    if 0 <= sticky < kp_load32(&t.n_partitions):
         return sticky
     kp_mutex_lock(&t.lock)
     if not 0 <= t.sticky < t.n_partitions:
@@ -335,9 +341,9 @@ cdef void locked_close_open(kp_partition* p) noexcept nogil:
     """Close the open batch to records. It needs compressing if its stage says so."""
     cdef kp_batch* b = p.open
     p.open = NULL
-    p.last_capacity = b.capacity
+    kp_store64_relaxed(&p.last_capacity, b.capacity)
     b.raw_length = b.length
-    b.stage = STAGE_COMPRESSING if p.topic.codec else STAGE_CLOSED
+    kp_store32_relaxed(&b.stage, STAGE_COMPRESSING if p.topic.codec else STAGE_CLOSED)
     kp_add64(&p.topic.sticky_bytes, b.length)
 
 
@@ -389,7 +395,7 @@ cdef void unpin_batch(kp_accumulator* a, kp_batch* b) noexcept nogil:
     if kp_add32(&b.pins, -1) == 0:
         kp_mutex_lock(&a.done_lock)
         b.next = a.reap_head
-        a.reap_head = b
+        kp_store_ptr_relaxed(<void**>&a.reap_head, b)
         kp_mutex_unlock(&a.done_lock)
 
 
@@ -416,7 +422,7 @@ cdef void queue_delivery(kp_accumulator* a, kp_batch* b) noexcept nogil:
     else:
         a.done_tail.next = b
     a.done_tail = b
-    a.enqueued += 1
+    kp_store64_relaxed(&a.enqueued, a.enqueued + 1)
     kp_mutex_unlock(&a.done_lock)
     kp_cond_signal(&a.done_cond)
 
@@ -440,6 +446,8 @@ cdef void decide_batch(kp_accumulator* a, kp_batch* b, int32_t outcome) noexcept
     # Before the batch leaves the incomplete list: flush() waits for one and then for the other. What an older batch
     # holds back is queued when that is decided, so also before it leaves the list.
     if deliver:
+        # One more reason to keep it: the delivery thread may be through with it before this function is.
+        kp_add32(&b.pins, 1)
         if waits_for_older(b):
             hold_delivery(b)
         else:
@@ -462,13 +470,14 @@ cdef void decide_batch(kp_accumulator* a, kp_batch* b, int32_t outcome) noexcept
     if a.progress_waiters:
         kp_cond_broadcast(&a.progress)
     kp_mutex_unlock(&a.lock)
-    if not deliver:
-        unpin_batch(a, b)
+    unpin_batch(a, b)
 
 
 cdef inline int64_t first_capacity(kp_accumulator* a, kp_partition* p, int64_t need) noexcept nogil:
     """The size that a new batch starts with: that of the partition's last one."""
-    cdef int64_t capacity = p.last_capacity if p.last_capacity < p.topic.batch_size else p.topic.batch_size
+    cdef int64_t capacity = kp_load64_relaxed(&p.last_capacity)
+    if capacity > p.topic.batch_size:
+        capacity = p.topic.batch_size
     return pool_capacity_for(a.pool, capacity if capacity > need else need)
 
 
@@ -646,7 +655,7 @@ cdef int compress_batch(kp_accumulator* a, Batch batch) except -1:
         b.length = size
         b.codec = p.topic.codec
     kp_mutex_lock(&p.lock)
-    b.stage = STAGE_CLOSED
+    kp_store32_relaxed(&b.stage, STAGE_CLOSED)
     kp_mutex_unlock(&p.lock)
     mark_dirty(a, p)
     wake_loop(a, 0)
@@ -681,6 +690,8 @@ cdef class Accumulator:
             raise MemoryError
 
     def __dealloc__(self):
+        # What a thread in send_many() unpinned after the delivery thread had ended.
+        self.reap()
         if self.a.pool != NULL:
             pool_delete(self.a.pool)
         kp_cond_destroy(&self.a.progress)
@@ -730,6 +741,7 @@ cdef class Accumulator:
         cdef kp_batch* before
         cdef int64_t deadline = -1
         cdef int opened = 0
+        cdef int32_t gate
         cdef Batch spare = None
         while True:
             if closed != NULL:
@@ -750,7 +762,11 @@ cdef class Accumulator:
                 leave_sticky(&topic.t, chosen)
             if result != NO_OPEN_BATCH:
                 break
-            self.check_gate()
+            gate = kp_load32(&a.gate)
+            if gate != GATE_OPEN:
+                if spare is not None:
+                    free_batch_data(a, &spare.b)
+                raise self.reporter.gate_error(gate)
             if spare is None:
                 if deadline < 0:
                     deadline = now_us + <int64_t>(max_block_s * 1e6)
@@ -797,7 +813,7 @@ cdef class Accumulator:
             left = deadline - kp_monotonic_us()
             if left <= 0:
                 raise self.reporter.delivery_error(
-                    ERROR_LEADERS_AWAY, None, topic.name, partition, p.leader_id, "no", 0,
+                    ERROR_LEADERS_AWAY, None, topic.name, partition, kp_load32(&p.leader_id), "no", 0,
                     (kp_monotonic_us() - started) / 1000.0, 0, 1)
             with nogil:
                 kp_mutex_lock(&a.lock)
@@ -819,6 +835,7 @@ cdef class Accumulator:
         cdef int64_t capacity, charge, left, waited_from
         cdef int64_t description = FIRST_INFO * <int64_t>(sizeof(kp_record_info) + slots * sizeof(void*))
         cdef int charged, state
+        cdef int32_t gate
         cdef kp_pool_waiter waiter
         cdef Batch batch
         self.reap()
@@ -851,12 +868,19 @@ cdef class Accumulator:
                     # Decided batches may be waiting for a thread with the GIL before they give back what they hold.
                     self.reap()
                     PyErr_CheckSignals()
-            finally:
-                charged = pool_waiter_leave(a.pool, &waiter)
-            self.check_gate()
+            except BaseException:
+                if pool_waiter_leave(a.pool, &waiter):
+                    pool_uncharge(a.pool, charge)
+                raise
+            charged = pool_waiter_leave(a.pool, &waiter)
+            gate = kp_load32(&a.gate)
+            if gate != GATE_OPEN:
+                if charged:
+                    pool_uncharge(a.pool, charge)
+                raise self.reporter.gate_error(gate)
             if not charged:
                 raise self.reporter.delivery_error(
-                    ERROR_BUFFER_EXHAUSTED, None, topic.name, partition, p.leader_id, "no", 0,
+                    ERROR_BUFFER_EXHAUSTED, None, topic.name, partition, kp_load32(&p.leader_id), "no", 0,
                     (kp_monotonic_us() - waited_from) / 1000.0, 0, 1)
         batch = self.empty_batch(topic)
         if not give_buffers(a, &batch.b, capacity, charge, FIRST_INFO):
@@ -877,11 +901,11 @@ cdef class Accumulator:
         """Release batches that nobody waits for. Any thread with the GIL may do it."""
         cdef kp_batch* b
         cdef kp_batch* following
-        if self.a.reap_head == NULL:
+        if kp_load_ptr(<void**>&self.a.reap_head) == NULL:
             return 0
         kp_mutex_lock(&self.a.done_lock)
         b = self.a.reap_head
-        self.a.reap_head = NULL
+        kp_store_ptr_relaxed(<void**>&self.a.reap_head, NULL)
         kp_mutex_unlock(&self.a.done_lock)
         while b != NULL:
             following = b.next
@@ -1023,11 +1047,7 @@ cdef class Accumulator:
             kp_store32(&a.gate, reason)
             return
         with nogil:
-            # Batches are opened under this lock, so none is opened after this returns.
-            kp_mutex_lock(&a.lock)
-            if a.gate < reason:
-                kp_store32(&a.gate, reason)
-            kp_mutex_unlock(&a.lock)
+            shut_gate(a, reason)
             if reason == GATE_CLOSED:
                 pool_close(a.pool)
 
@@ -1047,7 +1067,12 @@ cdef class Accumulator:
     @property
     def incomplete_batches(self):
         """Batches that are not decided."""
-        return self.a.incomplete
+        cdef int64_t count
+        with nogil:
+            kp_mutex_lock(&self.a.lock)
+            count = self.a.incomplete
+            kp_mutex_unlock(&self.a.lock)
+        return count
 
     def oldest_age(self):
         """Seconds since the oldest batch that is not decided was opened; 0.0: there is none."""
@@ -1103,9 +1128,23 @@ cdef class Accumulator:
 
     def memory(self):
         """buffer.memory as a dict: total, used and idle bytes, waiting threads, wait time (us), exhausted waits."""
-        cdef kp_pool* pool = self.a.pool
-        return {"total": pool.limit, "used": pool.used, "idle": pool.pooled, "waiting": pool.n_waiters,
-                "wait_us": pool.wait_us, "exhausted": pool.exhausted}
+        cdef kp_pool seen
+        with nogil:
+            kp_mutex_lock(&self.a.pool.lock)
+            seen = self.a.pool[0]
+            kp_mutex_unlock(&self.a.pool.lock)
+        return {"total": seen.limit, "used": seen.used, "idle": seen.pooled, "waiting": seen.n_waiters,
+                "wait_us": seen.wait_us, "exhausted": seen.exhausted}
+
+
+cdef void shut_gate(kp_accumulator* a, int32_t reason) noexcept nogil:
+    """Refuse appends from now on, unless a higher reason does."""
+    # Batches are opened under this lock, so none is opened after this returns; and a reason that is higher than the one
+    # that another thread gives, or takes away, at this moment is not lost.
+    kp_mutex_lock(&a.lock)
+    if a.gate < reason:
+        kp_store32(&a.gate, reason)
+    kp_mutex_unlock(&a.lock)
 
 
 cdef int locked_open_batch(kp_accumulator* a, kp_partition* p, kp_batch* b, PyObject* owner, int64_t now_us,
@@ -1153,7 +1192,7 @@ cdef int locked_open_batch(kp_accumulator* a, kp_partition* p, kp_batch* b, PyOb
     if p.tail != NULL:
         p.tail.next = b
     else:
-        p.head = b
+        kp_store_ptr_relaxed(<void**>&p.head, b)
     p.tail = b
     p.open = b
     kp_store32(&p.queued, p.queued + 1)
@@ -1164,7 +1203,7 @@ cdef int64_t locked_undecided(kp_accumulator* a, int64_t last_id) noexcept nogil
     cdef kp_batch* b = a.oldest
     cdef int64_t count = 0
     while b != NULL and b.id <= last_id:
-        count += b.count
+        count += kp_load32_relaxed(&b.count)
         b = b.newer
     return count
 

@@ -63,9 +63,9 @@ cdef class LoopChannel:
         self.ready.append(entry)
         wake = not self.scheduled
         self.scheduled = True
+        self.wakes += wake
         kp_mutex_unlock(&self.lock)
         if wake:
-            self.wakes += 1
             loop = self.loop_ref()
             try:
                 if loop is None:

@@ -111,16 +111,20 @@ cdef class BulkDeliveryFuture:
 
     cdef list resolved(self):
         """The segments, with those of split batches replaced by their pieces."""
-        cdef list segments = self.segments
+        cdef list segments
         cdef list made
         cdef Segment segment, whole
+        # Where there is no GIL to do it, this keeps the list until there is a reference to it.
+        with cython.critical_section(self):
+            segments = self.segments
         for segment in segments:
             if segment.outcome() == OUTCOME_SPLIT:
                 made = []
                 for whole in segments:
                     add_pieces(whole, made)
                 # Another thread makes the same list.
-                self.segments = made
+                with cython.critical_section(self):
+                    self.segments = made
                 return made
         return segments
 
@@ -141,10 +145,12 @@ cdef class BulkDeliveryFuture:
 
     cdef DeliveryFuture undecided(self):
         """The future of the last record of the first segment that is not decided; None: all are."""
-        cdef list segments = self.segments
+        cdef list segments
         cdef Segment segment
         cdef Py_ssize_t i = 0
         cdef int32_t outcome
+        with cython.critical_section(self):
+            segments = self.segments
         # What is decided stays so: with many batches each is looked at a few times, not at every call.
         if self.decided and segments:
             i = self.place_of(segments, self.decided)

@@ -29,7 +29,7 @@ cdef class DeliveryFuture:
     cdef Batch batch
     cdef int32_t index
 
-    cdef void resolve(self)
+    cdef Batch whereabouts(self, int32_t* index)
     cdef int32_t outcome(self)
     cdef int wait(self, object timeout) except -1
     cdef int add(self, int32_t kind, object callback) except -1

@@ -17,7 +17,7 @@ from libc.stdlib cimport free, realloc
 from libc.string cimport memset
 
 from kprod._core.platform cimport (
-    kp_add32, kp_cond, kp_cond_broadcast, kp_cond_init, kp_cond_wait_us, kp_load32, kp_monotonic_us, kp_mutex,
+    kp_add32, kp_cond, kp_cond_broadcast, kp_cond_init, kp_cond_wait_us, kp_load32, kp_load32_relaxed, kp_monotonic_us, kp_mutex,
     kp_mutex_destroy, kp_mutex_init, kp_mutex_lock, kp_mutex_unlock, kp_store32,
 )
 from kprod._core.structs cimport (
@@ -159,9 +159,10 @@ cdef class Batch:
 
     cdef object make_error_code(self, int32_t code):
         return self.reporter.delivery_error(
-            code, None, self.topic_name, self.b.partition.index, self.b.node_id,
-            "possibly" if self.b.attempts else "no", self.b.attempts,
-            (kp_monotonic_us() - self.b.created_us) / 1000.0, self.b.last_error, self.b.count)
+            code, None, self.topic_name, self.b.partition.index, kp_load32_relaxed(&self.b.node_id),
+            "possibly" if kp_load32_relaxed(&self.b.attempts) else "no", kp_load32_relaxed(&self.b.attempts),
+            (kp_monotonic_us() - self.b.created_us) / 1000.0, kp_load32_relaxed(&self.b.last_error),
+            kp_load32_relaxed(&self.b.count))
 
     cdef int deliver(self) except -1:
         """Run the callbacks of every record, in order. Runs on the delivery thread; never raises for a callback."""
@@ -286,27 +287,37 @@ cdef class DeliveryFuture:
     def __init__(self):
         raise TypeError("DeliveryFuture objects are made by KafkaProducer.send()")
 
-    cdef void resolve(self):
-        # After a split the record lives in a child batch, for good.
-        while kp_load32(&self.batch.b.outcome) == OUTCOME_SPLIT:
-            children = self.batch.children
-            for first, child in reversed(children):
-                if first <= self.index:
-                    self.index -= <int32_t>first
-                    self.batch = child
+    cdef Batch whereabouts(self, int32_t* index):
+        """The batch that the record is in, and its `index` there: after a split it lives in a child batch, for good.
+
+        The future itself stays as it was made, so that any number of threads can look at it without a lock.
+        """
+        cdef Batch batch = self.batch
+        cdef int32_t at = self.index
+        while kp_load32(&batch.b.outcome) == OUTCOME_SPLIT:
+            for first, child in reversed(batch.children):
+                if first <= at:
+                    at -= <int32_t>first
+                    batch = child
                     break
+        index[0] = at
+        return batch
 
     cdef int32_t outcome(self):
         cdef int32_t outcome = kp_load32(&self.batch.b.outcome)
-        if outcome == OUTCOME_SPLIT:
-            self.resolve()
-            outcome = kp_load32(&self.batch.b.outcome)
+        cdef int32_t index
+        cdef Batch batch
+        while outcome == OUTCOME_SPLIT:
+            batch = self.whereabouts(&index)
+            outcome = kp_load32(&batch.b.outcome)
         return outcome
 
     cdef int wait(self, object timeout) except -1:
         """1: decided; 0: the time is over."""
+        cdef Batch batch
         cdef kp_batch* b
         cdef int64_t deadline, left, slice_us
+        cdef int32_t index
         cdef int i
         if self.outcome() != OUTCOME_PENDING:
             return 1
@@ -317,7 +328,8 @@ cdef class DeliveryFuture:
                 return 0
             deadline = kp_monotonic_us() + <int64_t>(min(<double>timeout, 1e9) * 1e6)
         while True:
-            b = &self.batch.b
+            batch = self.whereabouts(&index)
+            b = &batch.b
             i = stripe_of(b)
             slice_us = WAIT_SLICE_US
             if deadline >= 0:
@@ -350,11 +362,14 @@ cdef class DeliveryFuture:
             KafkaTimeoutError: the time is over; the record is still on its way.
             KafkaError: the record failed; ``persisted`` of the exception says whether it may have been written.
         """
+        cdef Batch batch
+        cdef int32_t index
         if not self.wait(timeout):
-            raise self.batch.make_error_code(ERROR_WAIT_TIMED_OUT)
-        if self.outcome() == OUTCOME_ACKED:
-            return new_metadata(self.batch, self.index)
-        raise self.batch.make_error(self.index)
+            raise self.whereabouts(&index).make_error_code(ERROR_WAIT_TIMED_OUT)
+        batch = self.whereabouts(&index)
+        if batch.b.outcome == OUTCOME_ACKED:
+            return new_metadata(batch, index)
+        raise batch.make_error(index)
 
     def result(self, timeout=None):
         """The same as ``get()``."""
@@ -380,12 +395,16 @@ cdef class DeliveryFuture:
     @property
     def value(self):
         """The RecordMetadata of an acknowledged record, else None."""
-        return new_metadata(self.batch, self.index) if self.outcome() == OUTCOME_ACKED else None
+        cdef int32_t index
+        cdef Batch batch = self.whereabouts(&index)
+        return new_metadata(batch, index) if kp_load32(&batch.b.outcome) == OUTCOME_ACKED else None
 
     @property
     def exception(self):
         """The exception of a failed record (a new one each time), else None."""
-        return self.batch.make_error(self.index) if self.outcome() == OUTCOME_FAILED else None
+        cdef int32_t index
+        cdef Batch batch = self.whereabouts(&index)
+        return batch.make_error(index) if kp_load32(&batch.b.outcome) == OUTCOME_FAILED else None
 
     def retriable(self):
         """Whether the record failed with an error that sending it again may overcome."""
@@ -401,6 +420,8 @@ cdef class DeliveryFuture:
         return False
 
     cdef int add(self, int32_t kind, object callback) except -1:
+        cdef Batch batch
+        cdef int32_t index
         cdef kp_batch* b
         cdef kp_late_callback* grown
         cdef int32_t capacity
@@ -408,8 +429,8 @@ cdef class DeliveryFuture:
         if not callable(callback):
             raise TypeError(f"a callback must be callable, got {type(callback).__name__}: {callback!r}")
         while True:
-            self.outcome()
-            b = &self.batch.b
+            batch = self.whereabouts(&index)
+            b = &batch.b
             Py_INCREF(callback)
             run_now = 0
             kp_mutex_lock(&b.lock)
@@ -429,7 +450,7 @@ cdef class DeliveryFuture:
                         b.late = grown
                         b.late_capacity = capacity
                 if run_now == 0:
-                    b.late[b.n_late].index = self.index
+                    b.late[b.n_late].index = index
                     b.late[b.n_late].kind = kind
                     b.late[b.n_late].callback = <PyObject*>callback
                     b.n_late += 1
@@ -440,7 +461,7 @@ cdef class DeliveryFuture:
         if run_now < 0:
             raise MemoryError
         if run_now:
-            run_late_callback(self.batch, self.index, kind, callback)
+            run_late_callback(batch, index, kind, callback)
         return 0
 
     def add_callback(self, callback, *args, **kwargs):
@@ -477,13 +498,15 @@ cdef class DeliveryFuture:
         return waiter.__await__()
 
     def __repr__(self):
-        cdef int32_t outcome = self.outcome()
-        where = f"{self.batch.topic_name}-{self.batch.b.partition.index}"
-        if outcome == OUTCOME_PENDING:
-            return f"<DeliveryFuture {where} pending>"
+        cdef int32_t index
+        cdef Batch batch = self.whereabouts(&index)
+        cdef int32_t outcome = kp_load32(&batch.b.outcome)
+        where = f"{batch.topic_name}-{batch.b.partition.index}"
         if outcome == OUTCOME_ACKED:
-            return f"<DeliveryFuture {where} offset={new_metadata(self.batch, self.index).offset}>"
-        return f"<DeliveryFuture {where} failed: {self.exception}>"
+            return f"<DeliveryFuture {where} offset={new_metadata(batch, index).offset}>"
+        if outcome == OUTCOME_FAILED:
+            return f"<DeliveryFuture {where} failed: {batch.make_error(index)}>"
+        return f"<DeliveryFuture {where} pending>"
 
 
 def settle(waiter, DeliveryFuture future):
@@ -491,7 +514,7 @@ def settle(waiter, DeliveryFuture future):
     if waiter.done():
         return
     if future.outcome() == OUTCOME_ACKED:
-        waiter.set_result(new_metadata(future.batch, future.index))
+        waiter.set_result(future.value)
     else:
         waiter.set_exception(future.exception)
 

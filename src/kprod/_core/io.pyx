@@ -20,19 +20,20 @@ from kprod._core.compression import decompress
 
 from kprod._core.accumulator cimport (
     Accumulator, GATE_CLOSED, GATE_FATAL, Topic, decide_batch, free_batch_data, kp_accumulator, locked_close_open,
-    next_random, queue_compression, take_dirty, unpin_batch, wake_loop,
+    next_random, queue_compression, shut_gate, take_dirty, unpin_batch, wake_loop,
 )
 from kprod._core.buffer_pool cimport pool_alloc, pool_capacity_for, pool_force_charge
 from kprod._core.compression cimport compress
 from kprod._core.cursor cimport cursor_i32, kp_cursor
 from kprod._core.endian cimport load_be32, store_be32
-from kprod._core.future cimport Batch
+from kprod._core.future cimport Batch, publish_outcome
 from kprod._core.platform cimport (
     KP_IOV_MAX, KP_SOCK_AGAIN, kp_add32, kp_add64, kp_cond_destroy, kp_cond_init, kp_cond_signal, kp_cond_wait_us,
-    kp_iov, kp_iov_advance, kp_iov_len, kp_iov_set, kp_load32, kp_load32_relaxed, kp_load64, kp_load_ptr,
+    kp_count64, kp_iov, kp_iov_advance, kp_iov_len, kp_iov_set, kp_load32, kp_load32_relaxed, kp_load_ptr,
     kp_monotonic_us, kp_mutex_destroy, kp_mutex_init, kp_mutex_lock, kp_mutex_unlock, kp_poll, kp_pollfd,
     kp_pollfd_invalid, kp_pollfd_readable, kp_pollfd_set, kp_pollfd_writable, kp_sock_close,
-    kp_sock_connect_error, kp_sock_recv, kp_sock_send, kp_store32, kp_store64, kp_store_ptr, kp_wake_drain,
+    kp_sock_connect_error, kp_sock_recv, kp_sock_send, kp_store32, kp_store32_relaxed, kp_store64, kp_store64_relaxed,
+    kp_store_ptr, kp_store_ptr_relaxed, kp_wake_drain,
 )
 from kprod._core.produce cimport (
     build_produce_request, close_produce_response, close_topic, free_request, kp_partition_response, next_partition,
@@ -104,13 +105,14 @@ cdef void run_timers(kp_loop* loop, int64_t now_us) noexcept nogil:
 
 cdef void look_at_lingering(kp_loop* loop, int64_t now_us) noexcept nogil:
     """Lingering ended for all: a flush, a close, or threads that wait for memory."""
-    cdef int32_t i = 0
+    cdef int32_t i = loop.heap_size - 1
     cdef kp_partition* p
-    while i < loop.heap_size:
+    # From the end: what takes the place of one that is removed was looked at, or comes from between here and the root.
+    while i >= 0:
         p = loop.heap[i]
         evaluate(loop, p, now_us)
-        if i < loop.heap_size and loop.heap[i] == p:
-            i += 1              # it keeps its timer: a retry's back-off
+        if i >= loop.heap_size or loop.heap[i] == p:
+            i -= 1              # it was the last, or keeps its timer: a retry's back-off
 
 
 cdef int64_t check_availability(kp_loop* loop, kp_broker* broker, int64_t now_us) noexcept nogil:
@@ -451,7 +453,7 @@ cdef class NetworkLoop:
                 # The poll that is going on is about the socket before this one.
                 broker.poll_slot = -1
                 broker.state = CONNECTION_CONNECTING
-                broker.can_produce = 0
+                kp_store32_relaxed(&broker.can_produce, 0)
                 broker.wanted = 0
                 broker.next_correlation_id = 0
                 broker.throttled_until_us = 0
@@ -496,7 +498,7 @@ cdef class NetworkLoop:
             broker = find_broker(&self.loop, node_id)
             if broker != NULL and broker.generation == generation and broker.state == CONNECTION_UP:
                 broker.produce_version = produce_version
-                broker.can_produce = 1
+                kp_store32_relaxed(&broker.can_produce, 1)
                 kp_store32(&broker.usable, 1)
                 ok = 1
             kp_mutex_unlock(&self.loop.lock)
@@ -513,7 +515,7 @@ cdef class NetworkLoop:
             kp_mutex_lock(&self.loop.lock)
             broker = find_broker(&self.loop, node_id)
             if broker != NULL and broker.generation == generation:
-                broker.can_produce = 0
+                kp_store32_relaxed(&broker.can_produce, 0)
             kp_mutex_unlock(&self.loop.lock)
 
     def send(self, int node_id, int64_t generation, bytes frame, int64_t token, int version, double timeout):
@@ -606,7 +608,7 @@ cdef class NetworkLoop:
             if topic_id is not None:
                 memcpy(topic.t.id, <const char*>topic_id, 16)
             for index, node_id, epoch in leaders:
-                if not 0 <= index < topic.t.n_partitions:
+                if not 0 <= index < kp_load32(&topic.t.n_partitions):
                     continue
                 p = topic.partition(index)
                 broker = make_broker(loop, node_id) if node_id >= 0 else NULL
@@ -660,7 +662,14 @@ cdef class NetworkLoop:
     @property
     def producer_id(self):
         """(producer id, epoch) that new sequences start with; id -1: none yet."""
-        return self.loop.producer_id, self.loop.producer_epoch
+        cdef int64_t producer_id
+        cdef int16_t epoch
+        with nogil:
+            kp_mutex_lock(&self.loop.lock)
+            producer_id = self.loop.producer_id
+            epoch = self.loop.producer_epoch
+            kp_mutex_unlock(&self.loop.lock)
+        return producer_id, epoch
 
     def begin_sequences_at(self, int32_t sequence):
         """Let partitions that nothing was sent to yet begin with this number: so a test gets to the wrap at 2**31.
@@ -719,6 +728,7 @@ cdef class NetworkLoop:
         cdef kp_loop* loop = &self.loop
         cdef kp_batch* b
         cdef kp_batch* newer
+        cdef kp_partition* p
         cdef int64_t now_us = kp_monotonic_us()
         cdef int64_t left = 0
         cdef int is_in_flight
@@ -727,10 +737,12 @@ cdef class NetworkLoop:
             b = oldest_incomplete(loop)
             while b != NULL:
                 newer = newer_incomplete(loop, b)
-                is_in_flight = b.stage == STAGE_IN_FLIGHT
+                # Once it is given up, another thread may let go of it.
+                p = b.partition
+                is_in_flight = stage_of(b) == STAGE_IN_FLIGHT
                 if in_flight if is_in_flight else queued:
                     if give_up(loop, b, error):
-                        evaluate(loop, b.partition, now_us)
+                        evaluate(loop, p, now_us)
                     else:
                         left += 1
                 b = newer
@@ -794,44 +806,49 @@ cdef class NetworkLoop:
 
     def counters(self):
         """Totals since the start, and the largest of the last windows, as a dict of ints."""
-        cdef kp_loop* loop = &self.loop
+        cdef kp_loop seen
         cdef int64_t now_us = kp_monotonic_us()
+        # Copied: where dicts are made the garbage collector may run anybody's code, which must not meet the lock.
+        with nogil:
+            kp_mutex_lock(&self.loop.lock)
+            seen = self.loop
+            kp_mutex_unlock(&self.loop.lock)
         return {
-            "batches_sent": loop.batches_sent, "records_sent": loop.records_sent,
-            "records_acked": loop.records_acked, "records_failed": loop.records_failed,
-            "records_retried": loop.records_retried, "batch_bytes": loop.batch_bytes, "raw_bytes": loop.raw_bytes,
-            "batches_split": loop.batches_split, "queue_time_us": loop.queue_time_us,
-            "queue_time_max_us": peak_of(loop, &loop.queue_time, now_us),
-            "largest_batch": peak_of(loop, &loop.batch_size, now_us),
-            "largest_record": peak_of(loop, &loop.record_size, now_us),
-            "throttle_ms": loop.throttle_ms, "throttle_max_ms": peak_of(loop, &loop.throttle, now_us),
-            "polls": loop.polls, "work_us": loop.work_us, "wait_us": loop.wait_us,
-            "connections_made": loop.connections_made, "connections_lost": loop.connections_lost,
+            "batches_sent": seen.batches_sent, "records_sent": seen.records_sent,
+            "records_acked": seen.records_acked, "records_failed": seen.records_failed,
+            "records_retried": seen.records_retried, "batch_bytes": seen.batch_bytes, "raw_bytes": seen.raw_bytes,
+            "batches_split": seen.batches_split, "queue_time_us": seen.queue_time_us,
+            "queue_time_max_us": peak_of(&seen, &seen.queue_time, now_us),
+            "largest_batch": peak_of(&seen, &seen.batch_size, now_us),
+            "largest_record": peak_of(&seen, &seen.record_size, now_us),
+            "throttle_ms": seen.throttle_ms, "throttle_max_ms": peak_of(&seen, &seen.throttle, now_us),
+            "polls": seen.polls, "work_us": seen.work_us, "wait_us": seen.wait_us,
+            "connections_made": seen.connections_made, "connections_lost": seen.connections_lost,
         }
 
     def broker_counters(self):
         """Totals and the largest of the last windows per node id, as dicts."""
-        cdef kp_broker* broker
+        cdef kp_broker* broker = <kp_broker*>kp_load_ptr(<void**>&self.loop.brokers)
+        cdef kp_broker seen
         cdef dict result = {}
         cdef int64_t now_us = kp_monotonic_us()
-        with nogil:
-            kp_mutex_lock(&self.loop.lock)
-        broker = self.loop.brokers
         while broker != NULL:
-            result[broker.node_id] = {
-                "connected": broker.state == CONNECTION_UP, "can_produce": bool(broker.can_produce),
-                "in_flight": broker.in_flight, "ready_partitions": broker.n_ready,
-                "wanted": bool(broker.wanted), "stalled": bool(kp_load32(&broker.stalled)),
-                "held": kp_load64(&broker.held),
-                "requests_sent": broker.requests_sent, "responses_received": broker.responses_received,
-                "bytes_out": broker.bytes_out, "bytes_in": broker.bytes_in,
-                "network_calls": broker.network_calls, "request_bytes": broker.request_bytes,
-                "request_size_max": peak_of(&self.loop, &broker.request_size, now_us),
-                "latency_sum_us": broker.latency_sum_us, "latency_count": broker.latency_count,
-                "latency_max_us": peak_of(&self.loop, &broker.latency_us, now_us),
+            with nogil:
+                kp_mutex_lock(&self.loop.lock)
+                seen = broker[0]
+                kp_mutex_unlock(&self.loop.lock)
+            result[seen.node_id] = {
+                "connected": seen.state == CONNECTION_UP, "can_produce": bool(seen.can_produce),
+                "in_flight": seen.in_flight, "ready_partitions": seen.n_ready,
+                "wanted": bool(seen.wanted), "stalled": bool(seen.stalled), "held": seen.held,
+                "requests_sent": seen.requests_sent, "responses_received": seen.responses_received,
+                "bytes_out": seen.bytes_out, "bytes_in": seen.bytes_in,
+                "network_calls": seen.network_calls, "request_bytes": seen.request_bytes,
+                "request_size_max": peak_of(&self.loop, &seen.request_size, now_us),
+                "latency_sum_us": seen.latency_sum_us, "latency_count": seen.latency_count,
+                "latency_max_us": peak_of(&self.loop, &seen.latency_us, now_us),
             }
-            broker = broker.next
-        kp_mutex_unlock(&self.loop.lock)
+            broker = seen.next
         return result
 
 
@@ -934,6 +951,8 @@ cdef int take_place(kp_loop* loop, Batch parent, list children) except -1:
                     c.late[c.n_late].index -= first
                     c.n_late += 1
     b.n_late = 0
+    # In the same hold: a callback that is added from here on must find the pieces.
+    publish_outcome(b, OUTCOME_SPLIT)
     kp_mutex_unlock(&b.lock)
     # In the parent's place: flush() and expiry go by this list's order.
     kp_mutex_lock(&a.lock)

@@ -184,10 +184,10 @@ cdef int32_t collect(kp_loop* loop, kp_broker* broker, int64_t now_us, int16_t* 
             version[0] = 12
         flight_push(p, b)
         p.in_flight += 1
-        b.attempts += 1
+        kp_store32_relaxed(&b.attempts, b.attempts + 1)
         b.requests += 1
         kp_add32(&b.pins, 1)
-        b.node_id = broker.node_id
+        kp_store32_relaxed(&b.node_id, broker.node_id)
         size += b.length
         loop.collected[n] = b
         n += 1
@@ -211,6 +211,7 @@ cdef void pump(kp_loop* loop, kp_broker* broker, int64_t now_us) noexcept nogil:
     cdef int16_t version
     cdef int32_t n, i
     cdef kp_request* request
+    cdef kp_partition* p
     while (broker.can_produce and broker.state == CONNECTION_UP and broker.ready_head != NULL
            and broker.in_flight < loop.max_in_flight and now_us >= broker.throttled_until_us
            and (loop.producer_id >= 0 or not loop.idempotent or has_retries(broker))):
@@ -225,11 +226,13 @@ cdef void pump(kp_loop* loop, kp_broker* broker, int64_t now_us) noexcept nogil:
         request = build_produce_request(&loop.settings, version, acks, loop.collected, n)
         if request == NULL:
             for i in range(n):
+                p = loop.collected[i].partition
                 loop.collected[i].requests -= 1
-                loop.collected[i].partition.in_flight -= 1
-                flight_remove(loop.collected[i].partition, loop.collected[i])
+                p.in_flight -= 1
+                flight_remove(p, loop.collected[i])
                 attempt_failed(loop, loop.collected[i], ERROR_DISCONNECTED, now_us, 0)
                 unpin_batch(loop.a, loop.collected[i])
+                evaluate(loop, p, now_us)
             return
         broker.in_flight += 1
         enqueue_request(broker, request, now_us, loop.request_timeout_us)
@@ -367,7 +370,7 @@ cdef void close_connection(kp_loop* loop, kp_broker* broker, int32_t reason, int
     kp_sock_close(broker.fd)
     broker.fd = -1
     broker.state = CONNECTION_NONE
-    broker.can_produce = 0
+    kp_store32_relaxed(&broker.can_produce, 0)
     broker.pending = 0
     broker.out_head = broker.out_tail = NULL
     broker.wait_head = broker.wait_tail = NULL

@@ -115,12 +115,12 @@ cdef void locked_queue_remove(kp_partition* p, kp_batch* b) noexcept nogil:
     if before != NULL:
         before.next = b.next
     else:
-        p.head = b.next
+        kp_store_ptr_relaxed(<void**>&p.head, b.next)
     if p.tail == b:
         p.tail = before
     if p.open == b:
         p.open = NULL
-        p.last_capacity = b.capacity
+        kp_store64_relaxed(&p.last_capacity, b.capacity)
         b.raw_length = b.length
     b.next = NULL
     b.in_queue = 0
@@ -268,10 +268,10 @@ cdef kp_batch* take_batch(kp_loop* loop, kp_partition* p, int64_t now_us) noexce
         note_peak(loop, &loop.queue_time, now_us - b.created_us, now_us)
         note_peak(loop, &loop.batch_size, b.length, now_us)
         note_peak(loop, &loop.record_size, b.largest, now_us)
-        p.topic.batches_sent += 1
-        p.topic.records_sent += b.count
-        p.topic.bytes_sent += b.length
-        p.topic.raw_bytes_sent += b.raw_length
+        kp_count64(&p.topic.batches_sent, 1)
+        kp_count64(&p.topic.records_sent, b.count)
+        kp_count64(&p.topic.bytes_sent, b.length)
+        kp_count64(&p.topic.raw_bytes_sent, b.raw_length)
     if loop.idempotent and b.producer_id < 0:
         if starts_over(loop, p):
             p.next_sequence = loop.first_sequence if p.producer_id < 0 else 0
@@ -311,7 +311,7 @@ cdef int64_t backoff_us(kp_loop* loop, int32_t attempts) noexcept nogil:
 
 cdef void batch_acked(kp_loop* loop, kp_batch* b, int64_t base_offset, int64_t log_append_time) noexcept nogil:
     loop.records_acked += b.count
-    b.partition.topic.records_acked += b.count
+    kp_count64(&b.partition.topic.records_acked, b.count)
     b.base_offset = base_offset
     b.log_append_time = log_append_time
     b.error = 0
@@ -322,7 +322,7 @@ cdef void batch_acked(kp_loop* loop, kp_batch* b, int64_t base_offset, int64_t l
 cdef void batch_failed(kp_loop* loop, kp_batch* b, int32_t error) noexcept nogil:
     """A batch that is on no list any more fails for good."""
     loop.records_failed += b.count
-    b.partition.topic.records_failed += b.count
+    kp_count64(&b.partition.topic.records_failed, b.count)
     b.error = error
     b.persisted = PERSISTED_POSSIBLY if b.uncertain else PERSISTED_NO
     if b.producer_id >= 0:
@@ -330,7 +330,7 @@ cdef void batch_failed(kp_loop* loop, kp_batch* b, int32_t error) noexcept nogil
         b.partition.unresolved = 1
     if loop.gapless and error != ERROR_CLOSED and kp_load32(&loop.a.gate) < GATE_CLOSED:
         # Nothing may be written behind a record that is lost.
-        kp_store32(&loop.a.gate, GATE_FATAL)
+        shut_gate(loop.a, GATE_FATAL)
         post_values(loop, EVENT_FATAL, b.node_id, ERROR_GAP, error, 0)
     if loop.transactional and error != ERROR_TRANSACTION_ABORTED and error != ERROR_CLOSED:
         if loop.transaction_failed == 0:
@@ -341,9 +341,9 @@ cdef void batch_failed(kp_loop* loop, kp_batch* b, int32_t error) noexcept nogil
 
 cdef void batch_again(kp_loop* loop, kp_batch* b, int32_t error, int64_t now_us, int at_once) noexcept nogil:
     """Send a batch again, after a back-off."""
-    b.last_error = error
+    kp_store32_relaxed(&b.last_error, error)
     loop.records_retried += b.count
-    b.partition.topic.records_retried += b.count
+    kp_count64(&b.partition.topic.records_retried, b.count)
     b.retry_at_us = now_us if at_once else now_us + backoff_us(loop, b.attempts)
     retry_insert(b.partition, b)
 
@@ -359,7 +359,7 @@ cdef void attempt_failed(kp_loop* loop, kp_batch* b, int32_t error, int64_t now_
     cdef int flags
     if (error == CODE_MESSAGE_TOO_LARGE or error == CODE_RECORD_LIST_TOO_LARGE) and b.count > 1:
         loop.batches_split += 1
-        b.last_error = error
+        kp_store32_relaxed(&b.last_error, error)
         b.stage = STAGE_SPLIT
         p.splitting += 1
         post_split(loop, b)
@@ -383,7 +383,7 @@ cdef void attempt_failed(kp_loop* loop, kp_batch* b, int32_t error, int64_t now_
             want_producer_id(loop, error)
             if b.uncertain:
                 # An earlier attempt may be in the log, and no broker would recognise it under another producer id.
-                b.last_error = error
+                kp_store32_relaxed(&b.last_error, error)
                 batch_failed(loop, b, error)
             else:
                 batch_again(loop, b, error, now_us, 0)
@@ -393,15 +393,15 @@ cdef void attempt_failed(kp_loop* loop, kp_batch* b, int32_t error, int64_t now_
         want_refresh(loop, error)
     if flags & FLAG_RETRIABLE:
         if b.attempts > loop.retries:
-            b.last_error = error
+            kp_store32_relaxed(&b.last_error, error)
             batch_failed(loop, b, error if loop.retries == 0 else ERROR_TOO_MANY_RETRIES)
         else:
             batch_again(loop, b, error, now_us, at_once)
         return
-    b.last_error = error
+    kp_store32_relaxed(&b.last_error, error)
     if flags & FLAG_FATAL and loop.idempotent:
         batch_failed(loop, b, error)
-        kp_store32(&loop.a.gate, GATE_FATAL)
+        shut_gate(loop.a, GATE_FATAL)
         post_values(loop, EVENT_FATAL, b.node_id, error, 0, 0)
         return
     batch_failed(loop, b, error)
@@ -449,6 +449,14 @@ cdef void resolve(kp_loop* loop, kp_partition* p) noexcept nogil:
 
 
 # ---------------------------------------------------------------------------------------- giving up
+
+cdef inline int32_t stage_of(kp_batch* b) noexcept nogil:
+    """A look at a batch's stage without its partition's lock: which stage of an open or closed one, is not certain.
+
+    Into flight and out of it batches go under the loop's lock only.
+    """
+    return kp_load32_relaxed(&b.stage)
+
 
 cdef int give_up(kp_loop* loop, kp_batch* b, int32_t error) noexcept nogil:
     """Fail a batch wherever it is. 0: not now, another thread works on its bytes."""
@@ -508,7 +516,7 @@ cdef int64_t expire(kp_loop* loop, int64_t now_us) noexcept nogil:
 
 cdef int waits_for(kp_batch* b, const kp_topic* topic, int32_t node_id) noexcept nogil:
     """Whether a batch is one of a topic (NULL: of any) that a leader (-1: any, or none) is still to be sent."""
-    if b.stage == STAGE_IN_FLIGHT or (topic != NULL and b.partition.topic != topic):
+    if stage_of(b) == STAGE_IN_FLIGHT or (topic != NULL and b.partition.topic != topic):
         return 0
     return node_id < 0 or (b.partition.broker != NULL and b.partition.broker.node_id == node_id)
 
@@ -518,15 +526,18 @@ cdef void fail_waiting(kp_loop* loop, const kp_topic* topic, int32_t node_id, in
     cdef int64_t now_us = kp_monotonic_us()
     cdef kp_batch* b
     cdef kp_batch* newer
+    cdef kp_partition* p
     kp_mutex_lock(&loop.lock)
     b = oldest_incomplete(loop)
     while b != NULL:
         newer = newer_incomplete(loop, b)
+        # Once it is given up, another thread may let go of it.
+        p = b.partition
         if waits_for(b, topic, node_id) and give_up(loop, b, error):
-            if b.partition.in_ready:
+            if p.in_ready:
                 # With nothing left there is no reason to connect any more.
-                ready_remove(b.partition.broker, b.partition)
-            evaluate(loop, b.partition, now_us)
+                ready_remove(p.broker, p)
+            evaluate(loop, p, now_us)
         b = newer
     kp_mutex_unlock(&loop.lock)
     wake_loop(loop.a, 0)

@@ -299,7 +299,8 @@ cdef int append_record(ProducerCore self, Accumulator accumulator, PyObject** gi
         elif self._round_robin:
             chosen = choose_round_robin(&topic.t)
         elif r.key_size >= 0 and not self._ignore_keys:
-            chosen = murmur2_partition(r.key, r.key_size, kp_load32_relaxed(&topic.t.n_partitions))
+            # Not relaxed: the array that is read after this must have as many.
+            chosen = murmur2_partition(r.key, r.key_size, kp_load32(&topic.t.n_partitions))
         else:
             chosen = STICKY
         r.fixed_size = kp_record_fixed_size(&r)

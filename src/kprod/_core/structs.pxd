@@ -181,7 +181,7 @@ cdef struct kp_partition:
     kp_batch* open             # [p] takes records; also the deque's tail
     kp_batch* head             # [p] deque of batches that were never sent
     kp_batch* tail             # [p]
-    int64_t last_capacity      # [p] size of the last batch, a good first guess for the next
+    int64_t last_capacity      # [a] written under [p]: size of the last batch, a good first guess for the next
     # -- towards the network loop
     int32_t dirty              # [a] in the dirty list
     kp_partition* dirty_next

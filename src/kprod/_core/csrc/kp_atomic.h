@@ -17,6 +17,9 @@ static inline int64_t kp_exchange64(int64_t *p, int64_t v) { return _Interlocked
 static inline int64_t kp_add64(int64_t *p, int64_t v) { return _InterlockedExchangeAdd64((volatile int64_t *)p, v) + v; }
 static inline int32_t kp_load32_relaxed(const int32_t *p) { return *(volatile const int32_t *)p; }
 static inline int64_t kp_load64_relaxed(const int64_t *p) { return *(volatile const int64_t *)p; }
+static inline void kp_store32_relaxed(int32_t *p, int32_t v) { *(volatile int32_t *)p = v; }
+static inline void kp_store64_relaxed(int64_t *p, int64_t v) { *(volatile int64_t *)p = v; }
+static inline void kp_store_ptr_relaxed(void **p, void *v) { *(void *volatile *)p = v; }
 static inline void *kp_load_ptr(void *const *p) { return (void *)_InterlockedOr64((volatile int64_t *)p, 0); }
 static inline void kp_store_ptr(void **p, void *v) { _InterlockedExchangePointer(p, v); }
 static inline void *kp_exchange_ptr(void **p, void *v) { return _InterlockedExchangePointer(p, v); }
@@ -34,6 +37,9 @@ static inline int64_t kp_exchange64(int64_t *p, int64_t v) { return __atomic_exc
 static inline int64_t kp_add64(int64_t *p, int64_t v) { return __atomic_add_fetch(p, v, __ATOMIC_SEQ_CST); }
 static inline int32_t kp_load32_relaxed(const int32_t *p) { return __atomic_load_n(p, __ATOMIC_RELAXED); }
 static inline int64_t kp_load64_relaxed(const int64_t *p) { return __atomic_load_n(p, __ATOMIC_RELAXED); }
+static inline void kp_store32_relaxed(int32_t *p, int32_t v) { __atomic_store_n(p, v, __ATOMIC_RELAXED); }
+static inline void kp_store64_relaxed(int64_t *p, int64_t v) { __atomic_store_n(p, v, __ATOMIC_RELAXED); }
+static inline void kp_store_ptr_relaxed(void **p, void *v) { __atomic_store_n(p, v, __ATOMIC_RELAXED); }
 static inline void *kp_load_ptr(void *const *p) { return __atomic_load_n(p, __ATOMIC_SEQ_CST); }
 static inline void kp_store_ptr(void **p, void *v) { __atomic_store_n(p, v, __ATOMIC_SEQ_CST); }
 static inline void *kp_exchange_ptr(void **p, void *v) { return __atomic_exchange_n(p, v, __ATOMIC_SEQ_CST); }
@@ -41,5 +47,8 @@ static inline int kp_cas_ptr(void **p, void *expected, void *desired) {
     return __atomic_compare_exchange_n(p, &expected, desired, 0, __ATOMIC_SEQ_CST, __ATOMIC_RELAXED);
 }
 #endif
+
+/* Adds to a counter that is written under one lock and read without it: no other thread adds at the same time. */
+static inline void kp_count64(int64_t *p, int64_t n) { kp_store64_relaxed(p, kp_load64_relaxed(p) + n); }
 
 #endif
