@@ -8,6 +8,8 @@
 #   make lint       ruff and mypy                  make clean   remove everything that was made
 #   make sanitize   unit and mock tests with AddressSanitizer and UndefinedBehaviorSanitizer
 #   make fuzz       ten million executions of every parser under the same; ARGS="--executions 1000 produce"
+#   make races      threads that give way at the worst moments: mock tests, then everything at once; ARGS="--seconds 600"
+#   make tsan       the same under ThreadSanitizer
 #   make leaks      a million records, with connects and errors: LeakSanitizer's verdict, and does memory grow
 #
 # PYTHON=python3.13 chooses the interpreter; ARGS="-k murmur2 -x" goes to pytest, `kprod demo` or bench.suite.
@@ -26,7 +28,7 @@ NATIVE := setup.py $(wildcard $(CORE)/*.pyx $(CORE)/*.pxd $(CORE)/*.pxi $(CORE)/
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test build bench docs lint clean kafka develop sanitize fuzz leaks constraints
+.PHONY: help demo test build bench docs lint clean kafka develop sanitize fuzz leaks races tsan constraints
 
 help:
 	@sed -n '/^#/!q;s/^# \{0,1\}//p' Makefile
@@ -89,6 +91,33 @@ fuzz: $(SANITIZED)/built $(STAMPS)/kprod $(STAMPS)/test
 leaks: $(SANITIZED)/built $(STAMPS)/kprod $(STAMPS)/test
 	$(UNDER_SANITIZERS) ASAN_OPTIONS=detect_leaks=1:fast_unwind_on_malloc=0 $(BIN)/python -m tests.fuzz.leaks $(ARGS)
 	$(BIN)/python -m tests.fuzz.leaks $(ARGS)
+
+# Preloaded, it makes threads give way after an unlock or before a lock (tests/fuzz/preempt.c). ARGS are the driver's.
+PREEMPT := build/races/preempt.so
+RACED := tests/mock/test_producer_send.py tests/mock/test_producer_send_many.py tests/mock/test_producer_futures.py \
+    tests/mock/test_producer_callback_order.py tests/mock/test_producer_close.py tests/mock/test_producer_gapless.py
+
+$(PREEMPT): tests/fuzz/preempt.c
+	@mkdir -p $(@D)
+	$(CC) -O2 -Wall -Wextra -shared -fPIC -o $@ $< -ldl
+
+races: $(PREEMPT) $(STAMPS)/kprod $(STAMPS)/test
+	LD_PRELOAD=$(PREEMPT) $(BIN)/python -m pytest -p no:cacheprovider --timeout=600 $(RACED)
+	LD_PRELOAD=$(PREEMPT) $(BIN)/python -m tests.fuzz.races $(ARGS)
+
+# The interpreter is not instrumented: TSan sees its locks, and the core's memory.
+TSAN := build/tsan
+UNDER_TSAN = KPROD_SANITIZE=thread PYTHONPATH=$(TSAN)/lib PYTHONMALLOC=malloc \
+    LD_PRELOAD=$(shell $(CC) -print-file-name=libtsan.so) \
+    TSAN_OPTIONS=ignore_noninstrumented_modules=1:history_size=4:exitcode=66:suppressions=tests/fuzz/races.supp
+
+$(TSAN)/built: $(STAMPS)/tools $(NATIVE) $(wildcard src/kprod/*.py src/kprod/*/*.py src/kprod/*/*/*.py)
+	KPROD_SANITIZE=thread $(BIN)/python setup.py --quiet build --build-temp $(TSAN)/temp --build-lib $(TSAN)/lib
+	@touch $@
+
+tsan: $(TSAN)/built $(STAMPS)/kprod $(STAMPS)/test
+	$(UNDER_TSAN) $(BIN)/python -m tests.fuzz.races $(ARGS)
+	$(UNDER_TSAN) $(BIN)/python -m pytest -p no:cacheprovider --timeout=600 $(RACED)
 
 # Pins the tools that make a release, by hash.
 constraints: $(STAMPS)/tools

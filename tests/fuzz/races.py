@@ -2,12 +2,13 @@
 
     python -m tests.fuzz.races [--seconds 60] [--seed 1] [--rounds 10]
 
-`make races` runs it with threads that give way at the worst moments (preempt.c), `make tsan` under ThreadSanitizer.
-Each round is one producer with options drawn from the seed: several threads send in every way there is, others
-flush, purge, wait, ask for figures; another one moves leaders, breaks connections, adds partitions, and fails topics and
-brokers; callbacks send again. In the middle of it all the producer is closed. Then every record that was accepted
-must have been decided exactly once, and nothing of buffer.memory may be taken any more. What goes wrong in memory
-ends the process: that is for whoever runs this to see.
+`make races` runs it with threads that give way at the worst moments (preempt.c), `make tsan` under
+ThreadSanitizer. Each round is one producer with options drawn from the seed: several threads send in every
+way there is, others flush, purge, wait, ask for figures; another one moves leaders, breaks connections,
+adds partitions, and fails topics and brokers; callbacks send again. In the middle of it all the producer is
+closed. Then every record that was accepted must have been decided exactly once, and nothing of
+buffer.memory may be taken any more. What goes wrong in memory ends the process: that is for whoever runs
+this to see.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from kprod import KafkaProducer
@@ -33,7 +35,13 @@ from kprod.testing import MockCluster
 
 TOPICS = ("a", "b", "c")
 BROKERS = 3
-ERRORS = ("NOT_LEADER_OR_FOLLOWER", "MESSAGE_TOO_LARGE", "NOT_ENOUGH_REPLICAS", "CORRUPT_MESSAGE", "INVALID_RECORD")
+ERRORS = (
+    "NOT_LEADER_OR_FOLLOWER",
+    "MESSAGE_TOO_LARGE",
+    "NOT_ENOUGH_REPLICAS",
+    "CORRUPT_MESSAGE",
+    "INVALID_RECORD",
+)
 STUCK_S = 120
 """Seconds after which a round that has not ended shows the stacks of its threads and ends the process."""
 
@@ -131,29 +139,28 @@ class Round:
             way = draw.randrange(6)
             if way == 0:
                 for _ in range(draw.randrange(1, 200)):
-                    self._try(lambda v=value, k=key, t=topic: producer.send_nowait(t, v, k))  # type: ignore[misc]
+                    self._try(partial(producer.send_nowait, topic, value, key))
             elif way == 1:
+                headers = [("h", b"v")]
                 for _ in range(draw.randrange(1, 100)):
-                    self._sent(1, lambda v=value, k=key, t=topic: producer.send(  # type: ignore[misc]
-                        t, v, k, headers=[("h", b"v")], on_delivery=self._note))  # fmt: skip
+                    self._sent(1, partial(producer.send, topic, value, key, headers, on_delivery=self._note))
             elif way == 2:
-                futures = [self._try(lambda v=value, k=key, t=topic: producer.send(t, v, k)) for _ in range(50)]  # type: ignore[misc]
+                futures = [self._try(partial(producer.send, topic, value, key)) for _ in range(50)]
                 self._keep(draw, [future for future in futures if future is not None])
             elif way == 3:
-                count = draw.randrange(1, 600)
-                keys = [b"%d" % (i % 7) for i in range(count)] if draw.random() < 0.5 else None
-                future = self._sent(count, lambda t=topic, v=value, n=count, k=keys: producer.send_many(  # type: ignore[misc]
-                    t, [v] * n, k, on_delivery=self._note))  # fmt: skip
+                values = [value] * draw.randrange(1, 600)
+                keys = [b"%d" % (i % 7) for i in range(len(values))] if draw.random() < 0.5 else None
+                send = partial(producer.send_many, topic, values, keys, on_delivery=self._note)
+                future = self._sent(len(values), send)
                 self._keep(draw, [] if future is None else [future])
             elif way == 4:
                 count = draw.randrange(1, 1000)
                 column = (b"0123456789" * count, array.array("i", range(0, 10 * count + 1, 10)))
-                future = self._try(lambda t=topic, c=column: producer.send_columns(t, c))  # type: ignore[misc]
+                future = self._try(partial(producer.send_columns, topic, column))
                 self._keep(draw, [] if future is None else [future])
             else:
-                partition = draw.randrange(4)
-                self._sent(1, lambda v=value, p=partition, t=topic: producer.send(  # type: ignore[misc]
-                    t, v, partition=p, on_delivery=self._note))  # fmt: skip
+                where = draw.randrange(4)
+                self._sent(1, partial(producer.send, topic, value, partition=where, on_delivery=self._note))
 
     def _keep(self, draw: random.Random, futures: list[Any]) -> None:
         for future in futures:
@@ -178,16 +185,16 @@ class Round:
                 continue
             way = draw.randrange(5)
             if way < 3:
-                self._try(lambda f=future: f.get(timeout=0.05))  # type: ignore[misc]
+                self._try(partial(future.get, timeout=0.05))
             elif way == 3:
-                future.done(), future.succeeded(), future.exception, repr(future)  # noqa: B018
+                future.done(), future.succeeded(), future.exception, repr(future)
             else:
-                self._try(lambda f=future: asyncio.run(_await(f)))  # type: ignore[misc]
+                self._try(partial(_run, future))
 
     def flusher(self, draw: random.Random) -> None:
         """Flushes, and asks for figures."""
         while not self.over.is_set():
-            self._try(lambda: self.producer.flush(timeout=draw.choice([0, 0.01, 0.2])))
+            self._try(partial(self.producer.flush, timeout=draw.choice([0, 0.01, 0.2])))
             self._try(self.producer.metrics)
             self._try(lambda: self.producer.partitions_for("a"))
             time.sleep(draw.choice([0, 0.001, 0.01]))
@@ -197,7 +204,7 @@ class Round:
         while not self.over.is_set():
             time.sleep(draw.choice([0.001, 0.01, 0.1]))
             way = draw.randrange(3)
-            self._try(lambda w=way: self.producer.purge(in_queue=w != 1, in_flight=w != 0))  # type: ignore[misc]
+            self._try(partial(self.producer.purge, in_queue=way != 1, in_flight=way != 0))
 
     def core(self, draw: random.Random) -> None:
         """Does what the control thread does when topics and brokers fail: it may come at any moment."""
@@ -219,7 +226,12 @@ class Round:
                     topic, [(i, draw.choice([-1, 1, 2, 3, 9]), 0) for i in range(topic.partition_count)], None
                 )
             else:
-                topic.available_partitions(), topic.counters(), engine._loop.load(1), engine._loop.idle_since(1)
+                (
+                    topic.available_partitions(),
+                    topic.counters(),
+                    engine._loop.load(1),
+                    engine._loop.idle_since(1),
+                )
             engine.accumulator.undecided_records()
 
     def saboteur(self, draw: random.Random) -> None:
@@ -293,12 +305,13 @@ class Round:
         return wrong
 
 
-async def _await(future: Any) -> None:
-    await asyncio.wait_for(asyncio.shield(_outcome(future)), 0.02)
+def _run(future: Any) -> None:
+    """Await a future of the producer, for a moment, in a loop of this thread's own."""
 
+    async def outcome() -> Any:
+        return await future
 
-async def _outcome(future: Any) -> Any:
-    return await future
+    asyncio.run(asyncio.wait_for(outcome(), 0.02))
 
 
 def main() -> int:
@@ -306,11 +319,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Look for races in kprod.")
     parser.add_argument("--seconds", type=float, default=60, help="begin no round after these (60)")
     parser.add_argument("--rounds", type=int, default=10**9, help="at most so many rounds")
-    parser.add_argument("--seed", type=int, default=1, help="of the first round; the next one has the next (1)")
+    parser.add_argument(
+        "--seed", type=int, default=1, help="of the first round; the next one has the next (1)"
+    )
     parser.add_argument("--each", type=float, default=1.0, help="seconds per round (1)")
     arguments = parser.parse_args()
-    # The brokers have a process of their own, which need not give way. A sanitized core loads in no process without the
-    # sanitizer's library, so that it is for children as well: then they are threads of this one.
+    # The brokers have a process of their own, which need not give way. A sanitized core loads in no
+    # process without the sanitizer's library, so that it is for children as well: then they are threads
+    # of this one.
     apart = "KPROD_SANITIZE" not in os.environ
     if apart:
         os.environ.pop("LD_PRELOAD", None)

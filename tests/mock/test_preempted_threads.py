@@ -1,4 +1,7 @@
-"""What one thread sees while another one has done half of its work. `make races` and `make tsan` are the long forms."""
+"""What one thread sees while another one has done half of its work.
+
+`make races` and `make tsan` are the long forms.
+"""
 
 from __future__ import annotations
 
@@ -18,8 +21,8 @@ from tests.mock.conftest import Eventually, MakeProducer
 
 PREEMPT = Path(__file__).parents[1] / "fuzz" / "preempt.c"
 
-# One thread looks at every batch that is not decided, as the network loop does for expiry, while two others make new
-# ones: a batch that can be found must be complete.
+# One thread looks at every batch that is not decided, as the network loop does for expiry, while two others
+# make new ones: a batch that can be found must be complete.
 LOOK_AT_NEW_BATCHES = """
 import faulthandler, threading, time
 from kprod import KafkaProducer
@@ -57,7 +60,9 @@ with MockCluster(strict=False) as cluster:
 """
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="threads are made to give way by a library that Linux preloads")
+@pytest.mark.skipif(
+    sys.platform != "linux", reason="threads are made to give way by a library that Linux preloads"
+)
 @pytest.mark.skipif("KPROD_SANITIZE" in os.environ, reason="a sanitizer's library has to come first")
 def test_a_new_batch_is_complete_when_others_can_find_it(tmp_path: Path) -> None:
     compiler = shutil.which("cc")
@@ -84,24 +89,24 @@ def test_a_new_batch_is_complete_when_others_can_find_it(tmp_path: Path) -> None
 def test_memory_granted_to_a_send_that_is_refused_comes_back(
     cluster: MockCluster, make_producer: MakeProducer, eventually: Eventually
 ) -> None:
-    for _ in range(3):
-        producer = make_producer(buffer_memory=4000, batch_size=1000, max_block_ms=30_000, linger_ms=0)
-        producer.send("t", b"").get(30)
-        held = cluster.inject("Produce", delay_ms=60_000, times=None)
-        refused: list[KafkaError] = []
-        threads = [threading.Thread(target=_send_until_refused, args=(producer, refused)) for _ in range(8)]
-        for thread in threads:
-            thread.start()
-        memory = producer.engine.accumulator.memory
-        eventually(lambda: memory()["waiting"] == len(threads))
-        # Failing what there is gives memory to those who wait, and they find that the producer takes no records.
-        engine: Any = producer.engine
-        engine._shared.fail(KafkaError("as after an error that ends the producer"))
-        for thread in threads:
-            thread.join()
-        assert len(refused) == len(threads)
-        assert memory()["used"] == 0
-        held.remove()
+    producer = make_producer(buffer_memory=4000, batch_size=1000, max_block_ms=30_000, linger_ms=0)
+    producer.send("t", b"").get(30)
+    cluster.inject("Produce", delay_ms=60_000, times=None)
+    refused: list[KafkaError] = []
+    threads = [threading.Thread(target=_send_until_refused, args=(producer, refused)) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    memory = producer.engine.accumulator.memory
+    eventually(lambda: memory()["waiting"] == len(threads))
+    # Failing what there is gives memory to those who wait: they find that the producer takes no records.
+    engine: Any = producer.engine
+    engine._shared.fail(KafkaError("as after an error that ends the producer"))
+    for thread in threads:
+        thread.join()
+    assert len(refused) == len(threads)
+    # What was in flight keeps its memory until the connection ends.
+    producer.close(timeout=0)
+    assert memory()["used"] == 0
 
 
 def _send_until_refused(producer: KafkaProducer, refused: list[KafkaError]) -> None:

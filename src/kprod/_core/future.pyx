@@ -17,8 +17,8 @@ from libc.stdlib cimport free, realloc
 from libc.string cimport memset
 
 from kprod._core.platform cimport (
-    kp_add32, kp_cond, kp_cond_broadcast, kp_cond_init, kp_cond_wait_us, kp_load32, kp_load32_relaxed, kp_monotonic_us, kp_mutex,
-    kp_mutex_destroy, kp_mutex_init, kp_mutex_lock, kp_mutex_unlock, kp_store32,
+    kp_add32, kp_cond, kp_cond_broadcast, kp_cond_init, kp_cond_wait_us, kp_load32, kp_load32_relaxed,
+    kp_monotonic_us, kp_mutex, kp_mutex_destroy, kp_mutex_init, kp_mutex_lock, kp_mutex_unlock, kp_store32,
 )
 from kprod._core.structs cimport (
     ERROR_SIBLING_RECORD, ERROR_WAIT_TIMED_OUT, OUTCOME_ACKED, OUTCOME_FAILED, OUTCOME_PENDING, OUTCOME_SPLIT,
