@@ -114,11 +114,14 @@ def test_nobody_waits_for_a_dead_leader_once_its_topic_is_refused(
     cluster.move_leader("t", 0, 2)
     producer = make_producer(cluster, linger_ms=0)
     producer.send("t", b"connects").get(timeout=10)
+    # Metadata would tell that there is no leader any more, and then nothing would wait for this one.
+    no_metadata = cluster.inject("Metadata", close_connection="before", times=None)
     cluster.stop_broker(2)
     eventually(lambda: not is_connected(producer, 2))
     future = producer.send("t", b"stuck")
     eventually(lambda: ready_partitions(producer, 2) == 1)
     cluster.inject("Metadata", "TOPIC_AUTHORIZATION_FAILED", topic="t", times=None)
+    no_metadata.remove()
     with pytest.raises(TopicAuthorizationFailedError):
         future.get(timeout=20)
     assert ready_partitions(producer, 2) == 0

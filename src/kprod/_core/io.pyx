@@ -5,8 +5,8 @@ All its state is guarded by one lock, which it holds while it works and not whil
 thread calls in with that lock to add connections, requests and leaders. What the control thread has to know comes
 out as events.
 
-The parts: io_timers (when to look at a partition again), io_peaks (the largest values of late), io_events, io_partitions (readiness, order, retries, giving
-up), io_connections (writing, reading, ending), io_responses.
+The parts: io_timers (when to look at a partition again), io_peaks (the largest values of late), io_events,
+io_partitions (readiness, order, retries, giving up), io_connections (writing, reading, ending), io_responses.
 """
 from cpython.bytes cimport PyBytes_FromStringAndSize
 from cpython.object cimport PyObject
@@ -44,10 +44,9 @@ from kprod._core.structs cimport (
     BATCH_OVERHEAD, ERROR_BAD_OFFSET, ERROR_BAD_RESPONSE, ERROR_CLOSED, ERROR_DISCONNECTED, ERROR_EXPIRED,
     ERROR_FRAME_SIZE, ERROR_GAP, ERROR_NOT_ANSWERED, ERROR_NOT_ASKED, ERROR_REQUEST_TIMED_OUT,
     ERROR_TOO_MANY_RETRIES, ERROR_TRANSACTION_ABORTED, FLAG_FATAL, FLAG_REFRESH, FLAG_RETRIABLE, OUTCOME_ACKED,
-    OUTCOME_FAILED, OUTCOME_PENDING, OUTCOME_SPLIT, PEAK_SLOTS, PERSISTED_NO, PERSISTED_POSSIBLY, PERSISTED_YES, STAGE_CLOSED,
-    STAGE_COMPRESSING, STAGE_DONE, STAGE_IN_FLIGHT, STAGE_OPEN, STAGE_RETRY, STAGE_SPLIT, kp_batch, kp_broker,
-    kp_late_callback, kp_partition, kp_peak,
-    kp_record_error, kp_record_info, kp_request, kp_topic,
+    OUTCOME_FAILED, OUTCOME_PENDING, OUTCOME_SPLIT, PEAK_SLOTS, PERSISTED_NO, PERSISTED_POSSIBLY, PERSISTED_YES,
+    STAGE_CLOSED, STAGE_COMPRESSING, STAGE_DONE, STAGE_IN_FLIGHT, STAGE_OPEN, STAGE_RETRY, STAGE_SPLIT, kp_batch,
+    kp_broker, kp_late_callback, kp_partition, kp_peak, kp_record_error, kp_record_info, kp_request, kp_topic,
 )
 from kprod._core.tls cimport (
     TlsStream, kp_tls, kp_tls_close, kp_tls_flush, kp_tls_pending, kp_tls_recv, kp_tls_send, kp_tls_unsent,
