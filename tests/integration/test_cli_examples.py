@@ -13,6 +13,7 @@ import pytest
 
 from kprod.testing import MockCluster
 from tests.kafka.cluster import KafkaCluster
+from tests.schema_registry.server import RegistryServer
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
@@ -24,6 +25,8 @@ PROGRAMS = {
     "arrow_table.py": ("readings", 20_000, "20000 readings on "),
     "asyncio_await.py": ("measurements", 1000, "50 sensors, the last reading is at offset"),
     "custom_partitioner.py": ("invoices", 1000, "1000 invoices on partitions [0, 1, "),
+    "log_handler.py": ("logs", 100, "100 log records are written, 0 were dropped, 0 failed"),
+    "schema_registry.py": ("orders-avro", 100, "not sent: "),
     "error_handling.py": ("payments", 1, "what to do: keep it for a human"),
 }
 
@@ -32,6 +35,15 @@ PROGRAMS = {
 def mock() -> Iterator[MockCluster]:
     with MockCluster(brokers=2) as cluster:
         yield cluster
+
+
+@pytest.fixture(autouse=True)
+def registry(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """For the example that asks for one."""
+    server = RegistryServer()
+    monkeypatch.setenv("SCHEMA_REGISTRY_URL", server.url)
+    yield
+    server.close()
 
 
 def run(name: str, bootstrap_servers: str) -> str:
@@ -49,7 +61,8 @@ def run(name: str, bootstrap_servers: str) -> str:
 
 def test_all_of_them_are_run() -> None:
     # The pipeline has its own test, which kills and restarts it: tests/faults/test_exactly_once_pipeline.py.
-    elsewhere = {"testing_with_mock.py", "exactly_once_pipeline.py"}
+    # Dask is run by `python -m tests.scale_out dask`, in an environment of its own.
+    elsewhere = {"testing_with_mock.py", "exactly_once_pipeline.py", "dask_frame.py"}
     assert {path.name for path in EXAMPLES.glob("*.py")} == {*PROGRAMS, *elsewhere}
 
 

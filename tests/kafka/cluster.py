@@ -494,7 +494,14 @@ class KafkaCluster:
             return self._metadata_from(
                 next(n.number for n in self._nodes.values() if n.running and not n.paused)
             )
-        return self._admin.list_topics(timeout=15.0)
+        deadline = time.monotonic() + 60
+        while True:
+            try:
+                return self._admin.list_topics(timeout=15.0)
+            except KafkaException:
+                # Where a broker was killed it may go on asking that one.
+                if time.monotonic() >= deadline:
+                    raise
 
     # -- processes -------------------------------------------------------------------------------------------
 

