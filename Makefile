@@ -52,6 +52,7 @@ bench: $(STAMPS)/kprod $(STAMPS)/bench kafka
 docs: $(STAMPS)/kprod $(STAMPS)/docs
 	$(BIN)/python tools/draw_mermaid.py --check
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict $(ARGS)
+	$(BIN)/python tools/check_site.py build/site
 
 lint: $(STAMPS)/kprod $(STAMPS)/test $(STAMPS)/bench $(STAMPS)/lint
 	$(BIN)/ruff check .

@@ -133,7 +133,8 @@ def _plot(path: Path, draw: Callable[[Any], None], size: tuple[float, float] = (
         draw(axes)
         axes.grid(True, which="major", color=_GREY, alpha=0.25, linewidth=0.6)
         axes.spines[["top", "right"]].set_visible(False)
-        figure.legend(frameon=False, fontsize=9, loc="outside lower center", ncols=3)
+        # Two columns: three of such names are wider than the picture.
+        figure.legend(frameon=False, fontsize=9, loc="outside lower center", ncols=2)
         figure.savefig(path, transparent=True, metadata={"Date": None})
         plt.close(figure)
 

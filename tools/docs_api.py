@@ -44,7 +44,8 @@ def _take_docstring(member: griffe.Object) -> None:
     for name in member.path.removeprefix(f"{member.module.path}.").split("."):
         found = getattr(found, name, None)
     text = getattr(found, "__doc__", None)
-    if isinstance(text, str):
+    # What every class has says nothing about this one.
+    if isinstance(text, str) and text != object.__init__.__doc__:
         member.docstring = griffe.Docstring(inspect.cleandoc(text), lineno=1, parent=member)
 
 

@@ -1,6 +1,6 @@
 """``logging`` to a Kafka topic, at no cost to the application but the formatting.
 
-logging.getLogger().addHandler(KafkaHandler({"bootstrap_servers": "kafka:9092"}, "logs"))
+>>> logging.getLogger().addHandler(KafkaHandler({"bootstrap_servers": "kafka:9092"}, "logs"))
 """
 
 from __future__ import annotations

@@ -7,8 +7,8 @@ from kprod.engine.engine import Engine
 _init = Engine.__init__
 
 
-def witnessed(self, config):
-    _init(self, config)
+def witnessed(self, config, **keywords):
+    _init(self, config, **keywords)
     with open(os.environ["FRAMEWORKS_WITNESS"], "a", encoding="utf-8") as file:
         file.write(f"{os.getpid()} {config.client_id}\n")
 
