@@ -60,7 +60,11 @@ class TopicFactory:
         return self._cluster.create_topic(self.name(), partitions, replicas, config, assignment)
 
 
-def _cluster(name: str, nodes: int, **server_properties: Any) -> Iterator[KafkaCluster]:
+def start_cluster(name: str, nodes: int, **options: Any) -> Iterator[KafkaCluster]:
+    """For fixtures: a cluster made with these options of :class:`KafkaCluster`, until the next step.
+
+    The test is skipped, or fails, where Kafka cannot be run.
+    """
     # Not at the top: the tests of wheels have no confluent-kafka, and need none.
     from tests.kafka.cluster import KafkaCluster
     from tests.kafka.distribution import KafkaUnavailable, ensure_distribution
@@ -71,7 +75,7 @@ def _cluster(name: str, nodes: int, **server_properties: Any) -> Iterator[KafkaC
         if os.environ.get("KPROD_REQUIRE_KAFKA") == "1":
             pytest.fail(f"KPROD_REQUIRE_KAFKA=1, but {error}", pytrace=False)
         pytest.skip(f"real Kafka: {error}")
-    with KafkaCluster(nodes, distribution=distribution, **server_properties) as cluster:
+    with KafkaCluster(nodes, distribution=distribution, **options) as cluster:
         _running[name] = cluster
         yield cluster
         del _running[name]
@@ -82,19 +86,19 @@ def _cluster(name: str, nodes: int, **server_properties: Any) -> Iterator[KafkaC
 @pytest.fixture(scope="session")
 def kafka() -> Iterator[KafkaCluster]:
     """One real Kafka node, for the whole session."""
-    yield from _cluster("kafka", 1)
+    yield from start_cluster("kafka", 1)
 
 
 @pytest.fixture(scope="session")
 def kafka3() -> Iterator[KafkaCluster]:
     """Three real Kafka nodes, for the whole session."""
-    yield from _cluster("kafka3", 3)
+    yield from start_cluster("kafka3", 3)
 
 
 @pytest.fixture(scope="session")
 def kafka_secure() -> Iterator[KafkaCluster]:
     """One real Kafka node with the listeners of ``tests.kafka.cluster.SECURE_LISTENERS``, for the session."""
-    yield from _cluster("kafka_secure", 1, secure=True)
+    yield from start_cluster("kafka_secure", 1, secure=True)
 
 
 @pytest.fixture

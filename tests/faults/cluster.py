@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from tests.faults.proxy import FaultNetwork, _bound
-from tests.kafka.cluster import KafkaCluster, _free_ports, _Node
+from tests.kafka.cluster import KafkaCluster, _Node, free_ports
 
 _TRANSACTIONS = "__transaction_state"
 
@@ -117,7 +117,7 @@ class FaultyCluster(KafkaCluster):
 
     def _format(self, overrides: Mapping[str, object]) -> None:
         taken = {port for node in self._nodes.values() for port in (node.port, node.controller_port)}
-        ports: Iterator[int] = (port for port in _free_ports() if port not in taken)
+        ports: Iterator[int] = (port for port in free_ports() if port not in taken)
         listeners = {number: next(ports) for number in self._nodes}
         for number in self._nodes:
             # Bound from here on, to be nobody else's; it listens when the broker does.

@@ -19,7 +19,7 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -149,6 +149,7 @@ class KafkaCluster:
         secure: also listen on :data:`SECURE_LISTENERS`, with :attr:`certificates` and :data:`USERS`, and ask
             an authorizer: besides clients on PLAINTEXT and SSL only `admin` and :data:`CLIENT_NAME` may do
             anything. MTLS asks for a client certificate.
+        jvm_options: more options of the brokers' Java.
         server_properties: more broker options, such as ``auto_create_topics_enable=False``; an underscore
             stands for a dot, and names with a dot are taken as they are.
 
@@ -166,6 +167,7 @@ class KafkaCluster:
         heap_mb: int = 320,
         distribution: KafkaDistribution | None = None,
         secure: bool = False,
+        jvm_options: Sequence[str] = (),
         **server_properties: object,
     ) -> None:
         self.distribution = distribution or ensure_distribution()
@@ -174,6 +176,9 @@ class KafkaCluster:
         self._heap_mb = heap_mb
         self._stopped = False
         self._secure = secure
+        # Kafka has no option for lists of revoked certificates: its Java has.
+        revocation = ("-Dcom.sun.net.ssl.checkRevocation=true", "-Dcom.sun.security.enableCRLDP=true")
+        self._jvm_options = (*(revocation if secure else ()), *jvm_options)
         if secure:
             self.certificates = CertificateAuthority(self.folder)
             self.broker_certificate: Certificate = self.certificates.issue("broker", hosts=("localhost",))
@@ -192,7 +197,7 @@ class KafkaCluster:
             self.revocations: Path = self.certificates.revoke(
                 self.wrong_certificates["REVOKED"], self.wrong_client_certificates["revoked"]
             )
-        ports = _free_ports()
+        ports = free_ports()
         self._nodes = {number: _Node(number, self.folder, ports) for number in range(1, nodes + 1)}
         atexit.register(self.stop)
         try:
@@ -639,10 +644,7 @@ class KafkaCluster:
             "kafka.Kafka",
             str(node.properties),
             heap_mb=self._heap_mb,
-            # Kafka has no option for lists of revoked certificates: its Java has.
-            jvm_options=("-Dcom.sun.net.ssl.checkRevocation=true", "-Dcom.sun.security.enableCRLDP=true")
-            if self._secure
-            else (),
+            jvm_options=self._jvm_options,
         )
         with open(node.log, "ab") as log:
             # A session of its own: a Ctrl-C ends the test run, which ends the brokers in its own order.
@@ -660,7 +662,8 @@ class KafkaCluster:
         return "down" if not node.running else "paused" if node.paused else "up"
 
 
-def _free_ports() -> Iterator[int]:
+def free_ports() -> Iterator[int]:
+    """Ports of the loopback interface that nobody listens on, none twice."""
     tried = random.sample(_PORTS, len(_PORTS))
     for port in tried:
         with socket.socket() as probe:

@@ -277,11 +277,21 @@ def test_tokens_that_do_not_say_when_they_expire(token: str) -> None:
     assert expiry(UnsecuredTokens("a", 60).token()) is not None
 
 
-# --- GSSAPI, with a stand-in for the package (there is no KDC where the tests run)
+# --- GSSAPI, with a stand-in for the package; with a KDC: tests/integration/test_gssapi.py
 
 
 class FakeGssError(Exception):
-    pass
+    """An error with the codes and words of Kerberos."""
+
+    def __init__(self, words: str, code: int = 1, routine: int = 13) -> None:
+        super().__init__(f"Major (1): Unspecified GSS failure., Minor ({code}): {words}")
+        self.maj_code = routine << 16
+        self.min_code = (code - 1765328384) % 2**32
+        self._words = words
+
+    def get_all_statuses(self, code: int, is_maj: bool) -> list[str]:
+        assert (code, is_maj) == (self.min_code, False)
+        return [self._words]
 
 
 class FakeContext:
@@ -364,8 +374,49 @@ def test_gssapi_refuses_a_broker_that_wants_a_security_layer(fake_gssapi: Any) -
 def test_gssapi_says_what_kerberos_says(fake_gssapi: Any) -> None:
     mechanism = Gssapi("kafka", "b1")
     mechanism.initial()
-    with pytest.raises(SaslAuthenticationFailedError, match="mutual authentication failed"):
+    with pytest.raises(SaslAuthenticationFailedError, match=r"answer: mutual authentication failed\Z"):
         mechanism.answer(b"bad")
+
+
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [
+        (FakeGssError("Ticket expired", 32), "has expired .*: get a new one with kinit"),
+        (FakeGssError("expired", 0, 11), "has expired .*: get a new one with kinit"),
+        (FakeGssError("none", 141, 7), "there is no Kerberos ticket .*kinit.*KRB5_CLIENT_KTNAME"),
+        (FakeGssError("Cannot find KDC", 154, 7), "name the realm's kdc in krb5.conf"),
+        (FakeGssError("Client 'x@Y' not found", 6, 7), "the principal of the key tab"),
+        (FakeGssError("Decrypt integrity check failed", 31, 7), "Get a new key tab"),
+        (FakeGssError("Preauthentication failed", 24, 7), "Get a new key tab"),
+        (FakeGssError("Clock skew too great", 37), "clocks"),
+        (FakeGssError("Server kafka/b1@R not found", 7), "knows no broker kafka@b1 .*_service_name"),
+        (FakeGssError("Server krbtgt/A@B not found", 7), "is of the realm B, .* no key for A"),
+        (FakeGssError("something new", 99), "no Kerberos ticket for kafka@b1: something new"),
+    ],
+)
+def test_gssapi_says_why_there_is_no_ticket(
+    fake_gssapi: Any, monkeypatch: pytest.MonkeyPatch, error: FakeGssError, text: str
+) -> None:
+    def fails(self: FakeContext) -> None:
+        raise error
+
+    monkeypatch.setattr(FakeContext, "step", fails)
+    with pytest.raises(SaslAuthenticationFailedError, match=text) as caught:
+        Gssapi("kafka", "b1").initial()
+    assert not caught.value.retriable
+    assert caught.value.__cause__ is error
+
+
+def test_a_kdc_that_does_not_answer_can_be_asked_again(
+    fake_gssapi: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(self: FakeContext) -> None:
+        raise FakeGssError("Cannot contact any KDC", 156)
+
+    monkeypatch.setattr(FakeContext, "step", fails)
+    with pytest.raises(TokenUnavailableError, match="no Kerberos server answers") as caught:
+        Gssapi("kafka", "b1").initial()
+    assert caught.value.retriable
 
 
 def test_without_the_package_gssapi_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
