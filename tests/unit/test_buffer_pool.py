@@ -27,11 +27,16 @@ def until(condition: Callable[[], object]) -> None:
         (513, 1024),
         (9000, 16000),
         (16000, 16000),
-        (16001, 16001),
-        (10**6, 10**6),
+        # 8 steps to a power of two.
+        (16001, 16384),
+        (16385, 18432),
+        (10**6, 2**20),
+        (2**20 + 1, 2**20 * 9 // 8),
+        # Half of the limit and more is not rounded up: what fits must fit.
+        (5 * 10**6, 5 * 10**6),
     ],
 )
-def test_capacities_are_powers_of_two_then_the_batch_size_then_exact(size: int, capacity: int) -> None:
+def test_capacities_are_powers_of_two_then_the_batch_size_then_eighths(size: int, capacity: int) -> None:
     assert BufferPool(10**7, 16000).capacity_for(size) == capacity
 
 
@@ -129,6 +134,32 @@ def test_idle_buffers_are_kept_for_reuse_within_the_limit() -> None:
     pool.cycle(777)
     assert pool.pooled == 1512, "odd sizes are not kept"
     assert pool.used == 0
+
+
+def test_buffers_larger_than_a_batch_are_kept_as_well() -> None:
+    pool = BufferPool(10**6, 16000)
+    for size in (16_001, 30_000, 100_000, 200_000):
+        capacity = pool.capacity_for(size)
+        assert size <= capacity <= size * 9 // 8 + 1
+        before = pool.pooled
+        pool.cycle(capacity, times=3)
+        assert pool.pooled == before + capacity
+    pool.cycle(50_001)
+    assert pool.pooled == before + capacity, "such a size is not asked for"
+
+
+def test_a_charge_takes_no_more_idle_buffers_than_it_needs() -> None:
+    pool = BufferPool(100_000, 10_000)
+    pool.cycle(2048)
+    pool.cycle(10_000)
+    pool.cycle(20_480)
+    assert pool.pooled == 32_528
+    assert pool.try_charge(80_000)
+    assert pool.pooled == 12_048, "the largest goes first"
+    assert pool.try_charge(10_000)
+    assert pool.pooled == 2048
+    assert pool.try_charge(10_000)
+    assert pool.pooled == 0
 
 
 def test_idle_buffers_make_room_for_charges() -> None:

@@ -22,7 +22,8 @@ cdef struct kp_accumulator:
     int32_t flushing           # [a] flush() calls under way: nothing lingers
     int32_t flush_calls        # [a] counts them, so that the loop sees a new one
     int32_t keep_headers       # [const] delivery_report_headers
-    int64_t wall_offset_ms     # [a] wall clock minus monotonic clock, ms; read anew with every batch
+    int64_t wall_offset_ms     # [a] wall clock minus monotonic clock, ms
+    int64_t wall_read_us       # [a] when it was read
     # -- every batch that is not decided, oldest first
     kp_mutex lock
     kp_batch* oldest
@@ -43,7 +44,7 @@ cdef struct kp_accumulator:
     kp_cond done_cond
     kp_batch* done_head        # for the delivery thread, in order of their decision
     kp_batch* done_tail
-    kp_batch* reap_head        # nobody waits for these: only their reference is to be dropped
+    void* reap_head            # [a] kp_batch list: nobody waits for these, only their reference is to be dropped
     int64_t enqueued           # batches given to the delivery thread
     int64_t delivered          # batches it has finished
     int32_t delivery_stopping

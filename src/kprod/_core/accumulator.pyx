@@ -20,10 +20,10 @@ from libc.stdlib cimport calloc, free, malloc, realloc
 from libc.string cimport memcpy, memset
 
 from kprod._core.buffer_pool cimport (
-    kp_pool, kp_pool_waiter, pool_alloc, pool_capacity_for, pool_close, pool_delete, pool_free, pool_new,
-    pool_try_charge, pool_uncharge, pool_waiter_enter, pool_waiter_leave, pool_waiter_wait,
+    kp_pool, kp_pool_waiter, pool_alloc, pool_capacity_for, pool_close, pool_delete, pool_free, pool_give, pool_new,
+    pool_try_charge, pool_try_take, pool_uncharge, pool_waiter_enter, pool_waiter_leave, pool_waiter_wait,
 )
-from kprod._core.compression cimport compress
+from kprod._core.compression cimport compress, compress_into, compressed_bound
 from kprod._core.future cimport Batch, publish_outcome
 from kprod._core.platform cimport (
     kp_add32, kp_add64, kp_cas_ptr, kp_cond_broadcast, kp_cond_destroy, kp_cond_init, kp_cond_signal, kp_cond_wait,
@@ -34,8 +34,8 @@ from kprod._core.platform cimport (
 )
 from kprod._core.record_batch cimport kp_record, write_record
 from kprod._core.structs cimport (
-    BATCH_OVERHEAD, ERROR_BUFFER_EXHAUSTED, ERROR_LEADERS_AWAY, OUTCOME_FAILED, STAGE_CLOSED, STAGE_COMPRESSING,
-    STAGE_OPEN, kp_batch, kp_broker, kp_partition, kp_record_info, kp_topic,
+    BATCH_OVERHEAD, ERROR_BUFFER_EXHAUSTED, ERROR_LEADERS_AWAY, FIRST_INFO, OUTCOME_FAILED, STAGE_CLOSED,
+    STAGE_COMPRESSING, STAGE_OPEN, kp_batch, kp_broker, kp_partition, kp_record_info, kp_topic, release_info,
 )
 from kprod._core.varint cimport varint_size
 
@@ -44,7 +44,8 @@ logger = logging.getLogger("kprod.accumulator")
 cdef enum:
     WAIT_SLICE_US = 100000
     LEADER_SLICE_US = 20000    # how often it is looked whether a leader came back
-    FIRST_INFO = 16            # records a fresh batch has room to describe
+    SECOND_INFO = 16           # records a batch has room to describe when FIRST_INFO was not enough
+    WALL_AGE_US = 1000         # how long the wall clock, as it was read, may be used
     WEIGHTS_AGE_US = 5000      # how long the adaptive partitioner's view of the queues may be used
 
 # What one try at an append came to.
@@ -349,14 +350,13 @@ cdef void locked_close_open(kp_partition* p) noexcept nogil:
 
 cdef void free_batch_data(kp_accumulator* a, kp_batch* b) noexcept nogil:
     """Give the record bytes back to the pool. Nobody may read them any more."""
-    if b.data != NULL:
-        pool_free(a.pool, b.data, b.capacity)
-        b.data = NULL
-    if b.charged:
-        if b.held_by != NULL:
-            kp_add64(&b.held_by.held, -b.charged)
-        pool_uncharge(a.pool, b.charged)
-        b.charged = 0
+    if b.data == NULL and b.charged == 0:
+        return
+    if b.held_by != NULL:
+        kp_add64(&b.held_by.held, -b.charged)
+    pool_give(a.pool, b.data, b.capacity, b.charged)
+    b.data = NULL
+    b.charged = 0
 
 
 cdef inline void add_charge(kp_batch* b, int64_t size) noexcept nogil:
@@ -392,11 +392,13 @@ cdef int crowds_out(kp_accumulator* a, kp_partition* p, int64_t size) noexcept n
 
 cdef void unpin_batch(kp_accumulator* a, kp_batch* b) noexcept nogil:
     """Drop one reason to keep the Batch object; the last one sends it to be released by a thread with the GIL."""
+    cdef void* head
     if kp_add32(&b.pins, -1) == 0:
-        kp_mutex_lock(&a.done_lock)
-        b.next = a.reap_head
-        kp_store_ptr_relaxed(<void**>&a.reap_head, b)
-        kp_mutex_unlock(&a.done_lock)
+        while True:
+            head = kp_load_ptr(&a.reap_head)
+            b.next = <kp_batch*>head
+            if kp_cas_ptr(&a.reap_head, head, b):
+                return
 
 
 cdef int waits_for_older(kp_batch* b) noexcept nogil:
@@ -481,18 +483,30 @@ cdef inline int64_t first_capacity(kp_accumulator* a, kp_partition* p, int64_t n
     return pool_capacity_for(a.pool, capacity if capacity > need else need)
 
 
-cdef int give_buffers(kp_accumulator* a, kp_batch* b, int64_t capacity, int64_t charge, int32_t records) noexcept nogil:
-    """Allocate what is charged already. 0: the C library has no memory; nothing is charged any more."""
-    free(b.info)               # left from an earlier try with the same batch
-    b.data = pool_alloc(a.pool, capacity)
-    b.info = <kp_record_info*>malloc(records * sizeof(kp_record_info))
+cdef int give_buffers(kp_accumulator* a, kp_batch* b, uint8_t* data, int64_t capacity, int64_t charge,
+                      int32_t records) noexcept nogil:
+    """Hand a batch what is charged already, and allocate the rest of it.
+
+    0: the C library has no memory (`data` may be NULL for that reason); nothing is charged any more.
+    """
+    cdef int64_t now_us = kp_monotonic_us()
+    release_info(b)            # left from an earlier try with the same batch
+    b.data = data
+    if records > FIRST_INFO:
+        b.info = <kp_record_info*>malloc(records * sizeof(kp_record_info))
+    else:
+        records = FIRST_INFO
+        b.info = &b.first_info[0]
     b.capacity = capacity
     b.charged = charge
+    b.created_us = now_us
     if b.data == NULL or b.info == NULL:
         free_batch_data(a, b)
         return 0
     b.info_capacity = records
-    kp_store64(&a.wall_offset_ms, kp_realtime_ms() - kp_monotonic_us() // 1000)
+    if now_us - kp_load64_relaxed(&a.wall_read_us) > WALL_AGE_US:
+        kp_store64(&a.wall_read_us, now_us)
+        kp_store64(&a.wall_offset_ms, kp_realtime_ms() - now_us // 1000)
     return 1
 
 
@@ -504,8 +518,9 @@ cdef int try_batch_memory(kp_accumulator* a, kp_partition* p, kp_batch* b, int64
     """
     cdef int64_t capacity = first_capacity(a, p, need)
     cdef int64_t charge = capacity + records * <int64_t>(sizeof(kp_record_info) + slots * sizeof(void*))
-    return (not crowds_out(a, p, need) and pool_try_charge(a.pool, charge)
-            and give_buffers(a, b, capacity, charge, records))
+    cdef uint8_t* data
+    return (not crowds_out(a, p, need) and pool_try_take(a.pool, charge, capacity, &data)
+            and give_buffers(a, b, data, capacity, charge, records))
 
 
 cdef int locked_grow(kp_accumulator* a, kp_batch* b, int64_t need, int64_t limit) noexcept nogil:
@@ -522,9 +537,8 @@ cdef int locked_grow(kp_accumulator* a, kp_batch* b, int64_t need, int64_t limit
             capacity = limit
         capacity = pool_capacity_for(a.pool, capacity)
         extra = capacity - b.capacity
-        if not pool_try_charge(a.pool, extra):
+        if not pool_try_take(a.pool, extra, capacity, &data):
             return 0
-        data = pool_alloc(a.pool, capacity)
         if data == NULL:
             pool_uncharge(a.pool, extra)
             return 0
@@ -534,14 +548,16 @@ cdef int locked_grow(kp_accumulator* a, kp_batch* b, int64_t need, int64_t limit
         b.capacity = capacity
         add_charge(b, extra)
     if b.count == b.info_capacity:
-        records = b.info_capacity * 2
+        records = b.info_capacity * 2 if b.info_capacity > FIRST_INFO else SECOND_INFO
         extra = (records - b.info_capacity) * <int64_t>sizeof(kp_record_info)
         if not pool_try_charge(a.pool, extra):
             return 0
-        grown = realloc(b.info, records * sizeof(kp_record_info))
+        grown = realloc(NULL if b.info == &b.first_info[0] else b.info, records * sizeof(kp_record_info))
         if grown == NULL:
             pool_uncharge(a.pool, extra)
             return 0
+        if b.info == &b.first_info[0]:
+            memcpy(grown, b.info, b.count * sizeof(kp_record_info))
         b.info = <kp_record_info*>grown
         b.info_capacity = records
         add_charge(b, extra)
@@ -551,6 +567,7 @@ cdef int locked_grow(kp_accumulator* a, kp_batch* b, int64_t need, int64_t limit
 cdef int locked_object_slots(kp_accumulator* a, kp_batch* b, PyObject*** slots, int32_t* capacity) noexcept nogil:
     """Make an array of references as long as `info`; new places are NULL. 0: no memory is free for it now."""
     cdef int64_t extra
+    cdef int first
     cdef PyObject** grown
     if capacity[0] >= b.info_capacity:
         return 1
@@ -558,10 +575,16 @@ cdef int locked_object_slots(kp_accumulator* a, kp_batch* b, PyObject*** slots, 
     extra = (b.info_capacity - capacity[0]) * <int64_t>sizeof(void*) if b.count > 0 else 0
     if extra and not pool_try_charge(a.pool, extra):
         return 0
-    grown = <PyObject**>realloc(slots[0], b.info_capacity * sizeof(void*))
-    if grown == NULL:
-        pool_uncharge(a.pool, extra)
-        return 0
+    if slots == &b.callbacks and b.info_capacity == FIRST_INFO:
+        grown = &b.first_callbacks[0]
+    else:
+        first = slots[0] == &b.first_callbacks[0]
+        grown = <PyObject**>realloc(NULL if first else slots[0], b.info_capacity * sizeof(void*))
+        if grown == NULL:
+            pool_uncharge(a.pool, extra)
+            return 0
+        if first:
+            memcpy(grown, slots[0], capacity[0] * sizeof(void*))
     memset(grown + capacity[0], 0, (b.info_capacity - capacity[0]) * sizeof(void*))
     slots[0] = grown
     capacity[0] = b.info_capacity
@@ -629,31 +652,46 @@ cdef int compress_batch(kp_accumulator* a, Batch batch) except -1:
     cdef kp_batch* b = &batch.b
     cdef kp_partition* p = b.partition
     cdef bytes packed = None
-    cdef int64_t size, capacity
+    cdef const uint8_t* result = NULL
+    cdef int64_t size = 0, capacity, spare_capacity = 0
     cdef uint8_t* smaller
+    cdef uint8_t* spare = NULL
+    cdef Py_ssize_t bound
     try:
-        packed = compress(p.topic.codec, p.topic.level,
-                          PyMemoryView_FromMemory(<char*>b.data + BATCH_OVERHEAD, b.length - BATCH_OVERHEAD,
-                                                  PyBUF_READ))
+        bound = compressed_bound(p.topic.codec, p.topic.level, b.length - BATCH_OVERHEAD)
+        if bound:
+            # For a moment, so it is not charged: nor is the bytes object that compress() makes.
+            spare_capacity = pool_capacity_for(a.pool, bound)
+            spare = pool_alloc(a.pool, spare_capacity)
+            if spare == NULL:
+                raise MemoryError(f"no memory for the {bound} bytes that compressed records may take")
+            size = compress_into(p.topic.codec, b.data + BATCH_OVERHEAD, b.length - BATCH_OVERHEAD, spare)
+            result = spare
+        else:
+            packed = compress(p.topic.codec, p.topic.level,
+                              PyMemoryView_FromMemory(<char*>b.data + BATCH_OVERHEAD, b.length - BATCH_OVERHEAD,
+                                                      PyBUF_READ))
+            size = len(packed)
+            result = <const uint8_t*><const char*>packed
     except Exception:
         # Records are not lost for this: the batch goes as it is.
         logger.exception("could not compress a batch of %s-%d, it is sent uncompressed", batch.topic_name, p.index)
-    if packed is not None and len(packed) < b.length - BATCH_OVERHEAD:
-        size = BATCH_OVERHEAD + <int64_t>len(packed)
+    if result != NULL and size < b.length - BATCH_OVERHEAD:
+        size += BATCH_OVERHEAD
         capacity = pool_capacity_for(a.pool, size)
         smaller = NULL
         if capacity <= b.capacity // 2:
             smaller = pool_alloc(a.pool, capacity)
         if smaller != NULL:
             # The rest of the charge comes back at once: a compressed batch takes little of buffer.memory.
-            pool_free(a.pool, b.data, b.capacity)
-            pool_uncharge(a.pool, b.capacity - capacity)
+            pool_give(a.pool, b.data, b.capacity, b.capacity - capacity)
             add_charge(b, capacity - b.capacity)
             b.data = smaller
             b.capacity = capacity
-        memcpy(b.data + BATCH_OVERHEAD, <const char*>packed, size - BATCH_OVERHEAD)
+        memcpy(b.data + BATCH_OVERHEAD, result, size - BATCH_OVERHEAD)
         b.length = size
         b.codec = p.topic.codec
+    pool_free(a.pool, spare, spare_capacity)
     kp_mutex_lock(&p.lock)
     kp_store32_relaxed(&b.stage, STAGE_CLOSED)
     kp_mutex_unlock(&p.lock)
@@ -771,7 +809,7 @@ cdef class Accumulator:
                 if deadline < 0:
                     deadline = now_us + <int64_t>(max_block_s * 1e6)
                 spare = self.new_batch(topic, chosen, r, deadline, (on_delivery != NULL) + (headers != NULL))
-                now_us = kp_monotonic_us()
+                now_us = spare.b.created_us
             chosen = partition if partition >= 0 else choose_sticky(a, &topic.t)
             p = topic.partition(chosen)
             if auto_timestamp:
@@ -806,8 +844,10 @@ cdef class Accumulator:
         """Wait while records for a leader that is away would take the memory of those for the others."""
         cdef kp_accumulator* a = &self.a
         cdef kp_partition* p = topic.partition(partition)
-        cdef int64_t started = kp_monotonic_us()
-        cdef int64_t left
+        cdef int64_t started, left
+        if not crowds_out(a, p, size):
+            return 0
+        started = kp_monotonic_us()
         while crowds_out(a, p, size):
             self.check_gate()
             left = deadline - kp_monotonic_us()
@@ -837,12 +877,14 @@ cdef class Accumulator:
         cdef int charged, state
         cdef int32_t gate
         cdef kp_pool_waiter waiter
+        cdef uint8_t* data
         cdef Batch batch
         self.reap()
         self.await_leader(topic, partition, need, deadline)
+        batch = self.empty_batch(topic)
         capacity = first_capacity(a, p, need)
         charge = capacity + description
-        charged = pool_try_charge(a.pool, charge)
+        charged = pool_try_take(a.pool, charge, capacity, &data)
         if not charged:
             # Under pressure take no more than this record needs.
             capacity = pool_capacity_for(a.pool, need)
@@ -853,7 +895,7 @@ cdef class Accumulator:
                 charge = a.pool.limit
             waited_from = kp_monotonic_us()
             with nogil:
-                pool_waiter_enter(a.pool, &waiter, charge)
+                pool_waiter_enter(a.pool, &waiter, charge, capacity)
                 wake_loop(a, 0)
             try:
                 while True:
@@ -870,20 +912,22 @@ cdef class Accumulator:
                     PyErr_CheckSignals()
             except BaseException:
                 if pool_waiter_leave(a.pool, &waiter):
-                    pool_uncharge(a.pool, charge)
+                    pool_give(a.pool, waiter.data, capacity, charge)
                 raise
             charged = pool_waiter_leave(a.pool, &waiter)
+            data = waiter.data
             gate = kp_load32(&a.gate)
             if gate != GATE_OPEN:
                 if charged:
-                    pool_uncharge(a.pool, charge)
+                    pool_give(a.pool, data, capacity, charge)
                 raise self.reporter.gate_error(gate)
+            if charged and data == NULL:
+                data = pool_alloc(a.pool, capacity)
             if not charged:
                 raise self.reporter.delivery_error(
                     ERROR_BUFFER_EXHAUSTED, None, topic.name, partition, kp_load32(&p.leader_id), "no", 0,
                     (kp_monotonic_us() - waited_from) / 1000.0, 0, 1)
-        batch = self.empty_batch(topic)
-        if not give_buffers(a, &batch.b, capacity, charge, FIRST_INFO):
+        if not give_buffers(a, &batch.b, data, capacity, charge, FIRST_INFO):
             raise MemoryError(f"no memory for a record batch of {capacity} bytes")
         return batch
 
@@ -901,12 +945,9 @@ cdef class Accumulator:
         """Release batches that nobody waits for. Any thread with the GIL may do it."""
         cdef kp_batch* b
         cdef kp_batch* following
-        if kp_load_ptr(<void**>&self.a.reap_head) == NULL:
+        if kp_load_ptr(&self.a.reap_head) == NULL:
             return 0
-        kp_mutex_lock(&self.a.done_lock)
-        b = self.a.reap_head
-        kp_store_ptr_relaxed(<void**>&self.a.reap_head, NULL)
-        kp_mutex_unlock(&self.a.done_lock)
+        b = <kp_batch*>kp_exchange_ptr(&self.a.reap_head, NULL)
         while b != NULL:
             following = b.next
             Py_DECREF(<object>b.owner)
@@ -1111,7 +1152,7 @@ cdef class Accumulator:
         if size > a.pool.limit:
             size = a.pool.limit
         with nogil:
-            pool_waiter_enter(a.pool, &waiter, size)
+            pool_waiter_enter(a.pool, &waiter, size, 0)
             wake_loop(a, 0)
         while state == 0 and kp_load32(&a.gate) == GATE_OPEN:
             left = deadline - kp_monotonic_us()

@@ -6,6 +6,10 @@ from kprod._core.platform cimport kp_cond, kp_mutex
 cdef enum:
     POOL_CLASSES = 16          # 512 B << 0 .. 15
     POOL_SMALLEST = 512
+    # Above batch.size: eight sizes from each power of two to the next, from 4 KiB to 64 MiB.
+    POOL_LARGE_FIRST = 12      # log2 of the smallest
+    POOL_LARGE_STEPS = 8
+    POOL_LARGE_CLASSES = 112
 
 cdef struct kp_free_buffer:
     kp_free_buffer* next
@@ -13,6 +17,8 @@ cdef struct kp_free_buffer:
 cdef struct kp_pool_waiter:
     kp_pool_waiter* next
     int64_t need
+    int64_t capacity           # of a buffer that it would like with it, 0: none
+    uint8_t* data              # an idle buffer of that capacity, once granted; NULL: there was none
     int32_t granted            # the bytes are charged, the waiter owns them
     int32_t queued
     kp_cond cond
@@ -25,6 +31,7 @@ cdef struct kp_pool:
     int64_t standard           # batch.size: the one size outside the power-of-two classes
     kp_free_buffer* standard_free
     kp_free_buffer* free[POOL_CLASSES]
+    kp_free_buffer* large[POOL_LARGE_CLASSES]
     kp_pool_waiter* waiters    # first come, first served
     kp_pool_waiter* last_waiter
     int32_t n_waiters          # [a] read without the lock by the network loop
@@ -37,10 +44,13 @@ cdef void pool_delete(kp_pool* pool) noexcept nogil
 cdef int64_t pool_capacity_for(kp_pool* pool, int64_t size) noexcept nogil
 cdef uint8_t* pool_alloc(kp_pool* pool, int64_t capacity) noexcept nogil
 cdef void pool_free(kp_pool* pool, uint8_t* data, int64_t capacity) noexcept nogil
+cdef void pool_give(kp_pool* pool, uint8_t* data, int64_t capacity, int64_t charge) noexcept nogil
 cdef int pool_try_charge(kp_pool* pool, int64_t size) noexcept nogil
+cdef int pool_try_take(kp_pool* pool, int64_t charge, int64_t capacity, uint8_t** data) noexcept nogil
 cdef void pool_force_charge(kp_pool* pool, int64_t size) noexcept nogil
 cdef void pool_uncharge(kp_pool* pool, int64_t size) noexcept nogil
-cdef void pool_waiter_enter(kp_pool* pool, kp_pool_waiter* waiter, int64_t size) noexcept nogil
+cdef void pool_waiter_enter(kp_pool* pool, kp_pool_waiter* waiter, int64_t size,
+                            int64_t capacity) noexcept nogil
 cdef int pool_waiter_wait(kp_pool* pool, kp_pool_waiter* waiter, int64_t us) noexcept nogil
 cdef int pool_waiter_leave(kp_pool* pool, kp_pool_waiter* waiter) noexcept nogil
 cdef void pool_close(kp_pool* pool) noexcept nogil

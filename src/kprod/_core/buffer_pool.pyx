@@ -1,9 +1,11 @@
 """The memory of all record batches, bounded by buffer.memory.
 
 A batch is charged for the bytes it holds, not for batch.size: memory is taken as records come. Buffers that come
-back are kept for reuse in power-of-two classes (and one class of exactly batch.size); idle ones count towards the
-limit and are given back to the C library when a charge needs the room. Threads that wait for memory are served in
-the order in which they came, whatever they ask for, so that a large record cannot starve.
+back are kept for reuse: in power-of-two classes below batch.size, one class of exactly batch.size, and eight classes
+to a power of two above it, for records that are larger (the C library would return such buffers to the system, which
+clears every page anew). Idle ones count towards the limit and are given back to the C library when a charge needs the
+room, except for the one that the charge is made for. Threads that wait for memory are served in the order in which
+they came, whatever they ask for, so that a large record cannot starve.
 """
 from libc.stdint cimport int64_t, uint8_t
 from libc.stdlib cimport calloc, free, malloc
@@ -23,109 +25,177 @@ cdef kp_pool* pool_new(int64_t limit, int64_t standard) noexcept nogil:
     return pool
 
 
-cdef void locked_drop_idle(kp_pool* pool) noexcept nogil:
+cdef void locked_trim(kp_pool* pool, int64_t excess) noexcept nogil:
+    """Give idle buffers back to the C library, the largest first, until at least `excess` bytes are gone."""
+    cdef kp_free_buffer** head
     cdef kp_free_buffer* buffer
-    cdef int i
-    while pool.standard_free != NULL:
-        buffer = pool.standard_free
-        pool.standard_free = buffer.next
-        free(buffer)
-    for i in range(POOL_CLASSES):
-        while pool.free[i] != NULL:
-            buffer = pool.free[i]
-            pool.free[i] = buffer.next
+    cdef int64_t capacity
+    cdef int i = POOL_LARGE_CLASSES + POOL_CLASSES
+    while excess > 0 and i >= 0:
+        if i > POOL_CLASSES:
+            head = &pool.large[i - POOL_CLASSES - 1]
+            capacity = large_capacity(i - POOL_CLASSES - 1)
+        elif i == POOL_CLASSES:
+            head = &pool.standard_free
+            capacity = pool.standard
+        else:
+            head = &pool.free[i]
+            capacity = <int64_t>POOL_SMALLEST << i
+        while head[0] != NULL and excess > 0:
+            buffer = head[0]
+            head[0] = buffer.next
             free(buffer)
-    pool.pooled = 0
+            pool.pooled -= capacity
+            excess -= capacity
+        i -= 1
 
 
 cdef void pool_delete(kp_pool* pool) noexcept nogil:
-    locked_drop_idle(pool)
+    locked_trim(pool, pool.pooled)
     kp_mutex_destroy(&pool.lock)
     free(pool)
 
 
-cdef inline int size_class(int64_t capacity) noexcept nogil:
-    """The class of exactly this capacity, or -1."""
+cdef inline int64_t large_capacity(int index) noexcept nogil:
+    cdef int64_t step = <int64_t>1 << (POOL_LARGE_FIRST + index // POOL_LARGE_STEPS - 3)
+    return step * (POOL_LARGE_STEPS + index % POOL_LARGE_STEPS)
+
+
+cdef inline int large_class(int64_t size) noexcept nogil:
+    """The class of the smallest buffers that hold `size` bytes, at most an eighth more; -1: there is none."""
+    cdef int shift = POOL_LARGE_FIRST
+    cdef int64_t step
+    cdef int index
+    if size < (<int64_t>1 << POOL_LARGE_FIRST):
+        return -1
+    while size >= <int64_t>2 << shift:
+        shift += 1
+    step = <int64_t>1 << (shift - 3)
+    index = (shift - POOL_LARGE_FIRST) * POOL_LARGE_STEPS + <int>((size + step - 1) // step - POOL_LARGE_STEPS)
+    return index if index < POOL_LARGE_CLASSES else -1
+
+
+cdef kp_free_buffer** list_of(kp_pool* pool, int64_t capacity) noexcept nogil:
+    """The list of idle buffers of exactly this capacity; NULL: such buffers are not kept."""
     cdef int i
     cdef int64_t size = POOL_SMALLEST
-    for i in range(POOL_CLASSES):
-        if size == capacity:
-            return i
-        size <<= 1
-    return -1
+    if capacity == pool.standard:
+        return &pool.standard_free
+    if capacity < pool.standard:
+        for i in range(POOL_CLASSES):
+            if size == capacity:
+                return &pool.free[i]
+            size <<= 1
+        return NULL
+    i = large_class(capacity)
+    return &pool.large[i] if i >= 0 and large_capacity(i) == capacity else NULL
 
 
 cdef int64_t pool_capacity_for(kp_pool* pool, int64_t size) noexcept nogil:
-    """The capacity to allocate for `size` bytes: a power of two below batch.size, batch.size, or exactly `size`."""
+    """The capacity to allocate for `size` bytes: a power of two below batch.size, batch.size, or up to an eighth more.
+    """
     cdef int64_t capacity = POOL_SMALLEST
+    cdef int i
+    if size > pool.standard:
+        i = large_class(size)
+        # No more than there is: the largest record that buffer.memory allows has to fit.
+        return large_capacity(i) if i >= 0 and large_capacity(i) <= pool.limit // 2 else size
     while capacity < size and capacity < pool.standard:
         capacity <<= 1
-    if capacity >= pool.standard:
-        capacity = pool.standard
-    return capacity if capacity >= size else size
+    return capacity if capacity < pool.standard else pool.standard
+
+
+cdef inline uint8_t* locked_pop(kp_pool* pool, int64_t capacity) noexcept nogil:
+    cdef kp_free_buffer** head = list_of(pool, capacity)
+    cdef kp_free_buffer* buffer = head[0] if head != NULL else NULL
+    if buffer != NULL:
+        head[0] = buffer.next
+        pool.pooled -= capacity
+    return <uint8_t*>buffer
+
+
+cdef inline int locked_keep(kp_pool* pool, uint8_t* data, int64_t capacity) noexcept nogil:
+    """Keep a buffer for reuse. 0: there is no room for it, or none are kept of its size."""
+    cdef kp_free_buffer** head
+    if pool.closed or pool.used + pool.pooled + capacity > pool.limit:
+        return 0
+    head = list_of(pool, capacity)
+    if head == NULL:
+        return 0
+    (<kp_free_buffer*>data).next = head[0]
+    head[0] = <kp_free_buffer*>data
+    pool.pooled += capacity
+    return 1
 
 
 cdef uint8_t* pool_alloc(kp_pool* pool, int64_t capacity) noexcept nogil:
     """Memory for `capacity` bytes, which the caller has charged. NULL: the system has none."""
-    cdef kp_free_buffer* buffer = NULL
-    cdef int cls
+    cdef uint8_t* data
     kp_mutex_lock(&pool.lock)
-    if capacity == pool.standard:
-        buffer = pool.standard_free
-        if buffer != NULL:
-            pool.standard_free = buffer.next
-    else:
-        cls = size_class(capacity)
-        if cls >= 0 and pool.free[cls] != NULL:
-            buffer = pool.free[cls]
-            pool.free[cls] = buffer.next
-    if buffer != NULL:
-        pool.pooled -= capacity
+    data = locked_pop(pool, capacity)
     kp_mutex_unlock(&pool.lock)
-    if buffer != NULL:
-        return <uint8_t*>buffer
-    return <uint8_t*>malloc(capacity if capacity > 0 else 1)
+    return data if data != NULL else <uint8_t*>malloc(capacity if capacity > 0 else 1)
 
 
 cdef void pool_free(kp_pool* pool, uint8_t* data, int64_t capacity) noexcept nogil:
     """Give a buffer back. Its charge is given back apart, by pool_uncharge()."""
-    cdef kp_free_buffer* buffer = <kp_free_buffer*>data
-    cdef int cls
+    cdef int kept
     if data == NULL:
         return
     kp_mutex_lock(&pool.lock)
-    # The charge may still be counted, so this keeps a little less than it could, never more.
-    if not pool.closed and pool.used + pool.pooled <= pool.limit:
-        if capacity == pool.standard:
-            buffer.next = pool.standard_free
-            pool.standard_free = buffer
-            pool.pooled += capacity
-            buffer = NULL
-        else:
-            cls = size_class(capacity)
-            if cls >= 0:
-                buffer.next = pool.free[cls]
-                pool.free[cls] = buffer
-                pool.pooled += capacity
-                buffer = NULL
+    kept = locked_keep(pool, data, capacity)
     kp_mutex_unlock(&pool.lock)
-    free(buffer)
+    if not kept:
+        free(data)
 
 
-cdef inline int locked_charge(kp_pool* pool, int64_t size) noexcept nogil:
+cdef void pool_give(kp_pool* pool, uint8_t* data, int64_t capacity, int64_t charge) noexcept nogil:
+    """Give a buffer (or NULL) and a charge back at once, and serve those who wait."""
+    cdef int kept = 0
+    kp_mutex_lock(&pool.lock)
+    pool.used -= charge
+    if data != NULL:
+        kept = locked_keep(pool, data, capacity)
+    if pool.waiters != NULL:
+        locked_grant(pool)
+    kp_mutex_unlock(&pool.lock)
+    if not kept:
+        free(data)
+
+
+cdef inline int locked_charge(kp_pool* pool, int64_t size, int64_t capacity, uint8_t** data) noexcept nogil:
+    """Charge `size` bytes and take an idle buffer of `capacity` bytes, if there is one. 0: they are not free."""
     if pool.used + size > pool.limit:
         return 0
+    # First, so that what is about to be used makes no room for itself.
+    data[0] = locked_pop(pool, capacity) if capacity > 0 else NULL
     if pool.used + pool.pooled + size > pool.limit:
-        locked_drop_idle(pool)
+        locked_trim(pool, pool.used + pool.pooled + size - pool.limit)
     pool.used += size
     return 1
+
+
+cdef int pool_try_take(kp_pool* pool, int64_t charge, int64_t capacity, uint8_t** data) noexcept nogil:
+    """Charge bytes if they are free now and nobody waits for memory, and get a buffer. 1: charged.
+
+    `data` is NULL if nothing was charged, or if the system has no memory.
+    """
+    cdef int ok
+    data[0] = NULL
+    kp_mutex_lock(&pool.lock)
+    ok = pool.waiters == NULL and not pool.closed and locked_charge(pool, charge, capacity, data)
+    kp_mutex_unlock(&pool.lock)
+    if ok and data[0] == NULL:
+        data[0] = <uint8_t*>malloc(capacity if capacity > 0 else 1)
+    return ok
 
 
 cdef int pool_try_charge(kp_pool* pool, int64_t size) noexcept nogil:
     """Charge `size` bytes if they are free now and nobody waits for memory. 1: charged."""
     cdef int ok
+    cdef uint8_t* none
     kp_mutex_lock(&pool.lock)
-    ok = pool.waiters == NULL and not pool.closed and locked_charge(pool, size)
+    ok = pool.waiters == NULL and not pool.closed and locked_charge(pool, size, 0, &none)
     kp_mutex_unlock(&pool.lock)
     return ok
 
@@ -139,7 +209,8 @@ cdef void pool_force_charge(kp_pool* pool, int64_t size) noexcept nogil:
 
 cdef void locked_grant(kp_pool* pool) noexcept nogil:
     cdef kp_pool_waiter* waiter
-    while pool.waiters != NULL and locked_charge(pool, pool.waiters.need):
+    while pool.waiters != NULL and locked_charge(
+            pool, pool.waiters.need, pool.waiters.capacity, &pool.waiters.data):
         waiter = pool.waiters
         pool.waiters = waiter.next
         if pool.waiters == NULL:
@@ -160,11 +231,17 @@ cdef void pool_uncharge(kp_pool* pool, int64_t size) noexcept nogil:
     kp_mutex_unlock(&pool.lock)
 
 
-cdef void pool_waiter_enter(kp_pool* pool, kp_pool_waiter* waiter, int64_t size) noexcept nogil:
-    """Queue up for `size` bytes. Every enter needs one pool_waiter_leave()."""
+cdef void pool_waiter_enter(kp_pool* pool, kp_pool_waiter* waiter, int64_t size,
+                            int64_t capacity) noexcept nogil:
+    """Queue up for `size` bytes, with an idle buffer of `capacity` bytes unless that is 0.
+
+    Every enter needs one pool_waiter_leave(); after it a granted buffer, `waiter.data`, is the caller's.
+    """
     kp_cond_init(&waiter.cond)
     waiter.next = NULL
     waiter.need = size
+    waiter.capacity = capacity
+    waiter.data = NULL
     waiter.granted = 0
     waiter.queued = 1
     kp_mutex_lock(&pool.lock)
@@ -225,7 +302,7 @@ cdef void pool_close(kp_pool* pool) noexcept nogil:
     while waiter != NULL:
         kp_cond_signal(&waiter.cond)
         waiter = waiter.next
-    locked_drop_idle(pool)
+    locked_trim(pool, pool.pooled)
     kp_mutex_unlock(&pool.lock)
 
 
@@ -266,7 +343,7 @@ cdef class BufferPool:
         cdef int64_t deadline = kp_monotonic_us() + <int64_t>(timeout * 1e6)
         cdef int64_t now
         with nogil:
-            pool_waiter_enter(self.pool, &waiter, size)
+            pool_waiter_enter(self.pool, &waiter, size, 0)
             now = kp_monotonic_us()
             while now < deadline and pool_waiter_wait(self.pool, &waiter, deadline - now) == 0:
                 now = kp_monotonic_us()

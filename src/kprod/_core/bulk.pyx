@@ -37,7 +37,7 @@ from kprod._core.platform cimport (
 )
 from kprod._core.producer cimport ProducerCore
 from kprod._core.record_batch cimport RECORD_OVERHEAD_BOUND, kp_record, kp_record_fixed_size, write_record
-from kprod._core.structs cimport BATCH_OVERHEAD, kp_batch, kp_partition, kp_record_info, kp_topic
+from kprod._core.structs cimport BATCH_OVERHEAD, FIRST_INFO, kp_batch, kp_partition, kp_record_info, kp_topic
 from kprod._core.varint cimport varint_size
 
 cdef extern from *:
@@ -55,7 +55,6 @@ cdef enum:
     BLOCK = 16384              # records that are sorted by partition together
     SPARE_BATCHES = 64         # Batch objects that are made in one go
     GIL_KEPT_BELOW = 256       # records: for fewer it does not pay to release the GIL
-    FIRST_INFO = 16
 
 # Where a record goes when no number is given (Integers.items of `partitions`).
 cdef enum:

@@ -4,13 +4,15 @@ Every codec is somebody else's library, imported when it is first used:
 
 gzip    zlib of the standard library
 snappy  cramjam
-lz4     the package lz4, else cramjam
+lz4     cramjam (levels from 3 up: the package lz4, if it is there)
 zstd    the package zstandard, else compression.zstd of the standard library
         (Python 3.14, PEP 784), else cramjam
 
 cramjam has wheels for every platform and Python that kprod has wheels for,
 the packages lz4 and zstandard have not: where there are several, the first
-that can be imported is taken, ``Codec.implementation`` tells which. On
+that can be imported is taken, ``Codec.implementation`` tells which. cramjam comes
+first for lz4 because it writes to memory of ours: the package makes a bytes
+object of 64 KiB for every batch, and takes a sixth more time in all. On
 free-threaded Python those two come last, since importing a module that does
 not declare to run without the GIL switches the GIL on for the process.
 
@@ -66,11 +68,13 @@ cdef tuple CHOICES = (
     (),
     (ZLIB,),
     (CRAMJAM,),
-    (CRAMJAM, LZ4_PACKAGE) if FREE_THREADED else (LZ4_PACKAGE, CRAMJAM),
+    (CRAMJAM, LZ4_PACKAGE),
     (COMPRESSION_ZSTD, CRAMJAM, ZSTANDARD) if FREE_THREADED else (ZSTANDARD, COMPRESSION_ZSTD, CRAMJAM),
 )
 cdef int chosen[5]
 chosen[:] = [UNDECIDED, ZLIB, UNDECIDED, UNDECIDED, UNDECIDED]
+# What does lz4's levels from 3 up where cramjam does the others: it holds the GIL there.
+cdef int chosen_slow_lz4 = UNDECIDED
 
 cdef object cramjam = None
 cdef object lz4_frame = None
@@ -202,7 +206,10 @@ def choose_implementation(name_or_id, implementation, /):
         ValueError: there is no such codec, or the library is none of its.
         ImportError: the library is not there.
     """
+    global chosen_slow_lz4
     cdef int id = find(name_or_id).id
+    if id == LZ4:
+        chosen_slow_lz4 = UNDECIDED if implementation is None else CRAMJAM
     if implementation is None and CHOICES[id]:
         implementation = LIBRARIES[import_best(id)]
     names = [LIBRARIES[library] for library in CHOICES[id]] or [None]
@@ -296,6 +303,17 @@ cpdef bytes compress(int codec, int level, object buffer):
         stream = zlib.compressobj(level, zlib.DEFLATED, 16 + zlib.MAX_WBITS)  # 16: gzip, not zlib
         return stream.compress(buffer) + stream.flush()
     return bytes(buffer)
+
+
+cdef Py_ssize_t compressed_bound(int codec, int level, Py_ssize_t n) except -1:
+    if codec != LZ4 or level >= LZ4_FIRST_SLOW_LEVEL:
+        return 0
+    load(codec)
+    return lz4_bound(n) if chosen[LZ4] == CRAMJAM else 0
+
+
+cdef Py_ssize_t compress_into(int codec, const uint8_t* source, Py_ssize_t n, uint8_t* target) except -1:
+    return write_lz4_frame(source, n, target)
 
 
 # ---- decompress -------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""lz4: the package lz4 writes the frame that Java reads; cramjam's blocks are framed here.
+"""lz4: cramjam's blocks are framed here; the package lz4 writes the frame that Java reads.
 
 The frame (lz4_Frame_format.md, 1.6): magic number, FLG, BD, header checksum, then blocks, each a
 little-endian length (its highest bit: the block is not compressed) and the data, then a length of 0.
@@ -22,7 +22,7 @@ cdef bytes LZ4_HEADER = b"\x04\x22\x4d\x18\x60\x40\x82"
 
 cdef bytes compress_lz4(int level, object buffer):
     cdef Py_buffer view
-    if chosen[LZ4] == LZ4_PACKAGE:
+    if chosen[LZ4] == LZ4_PACKAGE or (level >= LZ4_FIRST_SLOW_LEVEL and slow_lz4() == LZ4_PACKAGE):
         return lz4_frame.compress(buffer, compression_level=level, block_size=LZ4_BLOCK_64KIB,
                                   block_linked=False, content_checksum=False, store_size=False)
     if level >= LZ4_FIRST_SLOW_LEVEL:
@@ -38,12 +38,33 @@ cdef bytes compress_lz4(int level, object buffer):
         PyBuffer_Release(&view)
 
 
-cdef bytes compress_lz4_blocks(uint8_t* source, Py_ssize_t left):
+cdef int slow_lz4() except -1:
+    global chosen_slow_lz4
+    if chosen_slow_lz4 == UNDECIDED:
+        chosen_slow_lz4 = CRAMJAM
+        if not FREE_THREADED:
+            try:
+                import_library(LZ4_PACKAGE)
+                chosen_slow_lz4 = LZ4_PACKAGE
+            except ImportError:
+                pass
+    return chosen_slow_lz4
+
+
+cdef inline Py_ssize_t lz4_bound(Py_ssize_t n) noexcept nogil:
     # Blocks are written where they belong; one of n bytes takes at most n + n/255 + 16 (LZ4_COMPRESSBOUND).
-    cdef Py_ssize_t blocks = (left + LZ4_BLOCK - 1) // LZ4_BLOCK
-    cdef Py_ssize_t bound = LZ4_HEADER_SIZE + blocks * (4 + 16) + left + left // 255 + 4
-    cdef bytes out = PyBytes_FromStringAndSize(NULL, bound)
-    cdef uint8_t* start = <uint8_t*>PyBytes_AS_STRING(out)
+    cdef Py_ssize_t blocks = (n + LZ4_BLOCK - 1) // LZ4_BLOCK
+    return LZ4_HEADER_SIZE + blocks * (4 + 16) + n + n // 255 + 4
+
+
+cdef bytes compress_lz4_blocks(const uint8_t* source, Py_ssize_t n):
+    cdef bytes out = PyBytes_FromStringAndSize(NULL, lz4_bound(n))
+    return out[:write_lz4_frame(source, n, <uint8_t*>PyBytes_AS_STRING(out))]
+
+
+cdef Py_ssize_t write_lz4_frame(const uint8_t* source, Py_ssize_t left, uint8_t* start) except -1:
+    """Returns the length of the frame; `start` has room for lz4_bound(left) bytes."""
+    cdef Py_ssize_t bound = lz4_bound(left)
     cdef uint8_t* p = start + LZ4_HEADER_SIZE
     cdef Py_ssize_t n, written
     memcpy(start, PyBytes_AS_STRING(LZ4_HEADER), LZ4_HEADER_SIZE)
@@ -64,7 +85,7 @@ cdef bytes compress_lz4_blocks(uint8_t* source, Py_ssize_t left):
         source += n
         left -= n
     store_le32(p, 0)
-    return out[:p + 4 - start]
+    return p + 4 - start
 
 
 def _decompress_lz4(view, max_size):

@@ -14,7 +14,6 @@ from cpython.object cimport PyObject
 from cpython.ref cimport Py_DECREF, Py_INCREF, Py_XDECREF
 from libc.stdint cimport int32_t, int64_t, uintptr_t
 from libc.stdlib cimport free, realloc
-from libc.string cimport memset
 
 from kprod._core.platform cimport (
     kp_add32, kp_cond, kp_cond_broadcast, kp_cond_init, kp_cond_wait_us, kp_load32, kp_load32_relaxed,
@@ -22,7 +21,7 @@ from kprod._core.platform cimport (
 )
 from kprod._core.structs cimport (
     ERROR_SIBLING_RECORD, ERROR_WAIT_TIMED_OUT, OUTCOME_ACKED, OUTCOME_FAILED, OUTCOME_PENDING, OUTCOME_SPLIT,
-    kp_batch, kp_late_callback,
+    kp_batch, kp_late_callback, release_callbacks, release_info,
 )
 
 cdef extern from *:
@@ -102,19 +101,19 @@ cdef void publish_outcome(kp_batch* b, int32_t outcome) noexcept nogil:
 
 @cython.final
 @cython.no_gc            # refers to the Topic and callbacks only; callbacks are dropped at delivery, so no cycle lasts
-@cython.freelist(64)
+@cython.freelist(512)
 cdef class Batch:
     """A record batch, from its first record to its delivery. Made by the accumulator."""
 
     def __cinit__(self):
-        memset(&self.b, 0, sizeof(kp_batch))
+        # The object's memory is cleared, whether it is new or comes from the free list.
         kp_mutex_init(&self.b.lock)
 
     def __dealloc__(self):
         cdef int32_t i
         self.drop_callbacks()
         kp_mutex_destroy(&self.b.lock)
-        free(self.b.info)
+        release_info(&self.b)
         free(self.b.late)
         free(self.b.error_message)
         for i in range(self.b.n_record_errors):
@@ -130,7 +129,7 @@ cdef class Batch:
         if objects != NULL:
             for i in range(min(self.b.count, self.b.callbacks_capacity)):
                 Py_XDECREF(objects[i])
-            free(objects)
+            release_callbacks(&self.b, objects)
         for i in range(self.b.n_late):
             Py_XDECREF(self.b.late[i].callback)
         self.b.n_late = 0

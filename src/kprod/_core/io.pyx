@@ -47,6 +47,7 @@ from kprod._core.structs cimport (
     OUTCOME_FAILED, OUTCOME_PENDING, OUTCOME_SPLIT, PEAK_SLOTS, PERSISTED_NO, PERSISTED_POSSIBLY, PERSISTED_YES,
     STAGE_CLOSED, STAGE_COMPRESSING, STAGE_DONE, STAGE_IN_FLIGHT, STAGE_OPEN, STAGE_RETRY, STAGE_SPLIT, kp_batch,
     kp_broker, kp_late_callback, kp_partition, kp_peak, kp_record_error, kp_record_info, kp_request, kp_topic,
+    release_callbacks,
 )
 from kprod._core.tls cimport (
     TlsStream, kp_tls, kp_tls_close, kp_tls_flush, kp_tls_pending, kp_tls_recv, kp_tls_send, kp_tls_unsent,
@@ -980,6 +981,6 @@ cdef int take_place(kp_loop* loop, Batch parent, list children) except -1:
 
 
 cdef void free_callbacks(kp_batch* b) noexcept nogil:
-    free(b.callbacks)
+    release_callbacks(b, b.callbacks)
     b.callbacks = NULL
     b.callbacks_capacity = 0

@@ -160,6 +160,7 @@ cdef int32_t collect(kp_loop* loop, kp_broker* broker, int64_t now_us, int16_t* 
     cdef int32_t rounds = broker.n_ready
     cdef int32_t n = 0
     cdef int64_t size = 0
+    cdef int too_large
     cdef kp_partition* p
     cdef kp_batch* b
     while looked_at < rounds and n < COLLECT_MAX and broker.ready_head != NULL:
@@ -171,10 +172,11 @@ cdef int32_t collect(kp_loop* loop, kp_broker* broker, int64_t now_us, int16_t* 
             ready_remove(broker, p)
             ready_push(broker, p)
             continue
-        if n > 0 and next_length(loop, p) + size > loop.max_request_size:
+        too_large = 0
+        b = take_batch(loop, p, now_us, loop.max_request_size - size if n > 0 else INT64_MAX, &too_large)
+        if too_large:
             break
         ready_remove(broker, p)
-        b = take_batch(loop, p, now_us)
         if b == NULL:
             evaluate(loop, p, now_us)
             continue
@@ -192,17 +194,6 @@ cdef int32_t collect(kp_loop* loop, kp_broker* broker, int64_t now_us, int16_t* 
         loop.collected[n] = b
         n += 1
     return n
-
-
-cdef int64_t next_length(kp_loop* loop, kp_partition* p) noexcept nogil:
-    cdef int64_t length = 0
-    if p.retry_head != NULL:
-        return p.retry_head.length
-    kp_mutex_lock(&p.lock)
-    if p.head != NULL:
-        length = p.head.length
-    kp_mutex_unlock(&p.lock)
-    return length
 
 
 cdef void pump(kp_loop* loop, kp_broker* broker, int64_t now_us) noexcept nogil:

@@ -233,10 +233,16 @@ cdef void evaluate(kp_loop* loop, kp_partition* p, int64_t now_us) noexcept nogi
     ready_push(p.broker, p)
 
 
-cdef kp_batch* take_batch(kp_loop* loop, kp_partition* p, int64_t now_us) noexcept nogil:
-    """The batch that goes next, taken off its list and with its sequence number; NULL: none may go now."""
+cdef kp_batch* take_batch(kp_loop* loop, kp_partition* p, int64_t now_us, int64_t room, int* too_large) noexcept nogil:
+    """The batch that goes next, taken off its list and with its sequence number; NULL: none may go now.
+
+    One of more than `room` bytes stays where it is, and `too_large` becomes 1.
+    """
     cdef kp_batch* b = NULL
     if p.retry_head != NULL:
+        if p.retry_head.length > room:
+            too_large[0] = 1
+            return NULL
         if not may_retry(loop, p) or p.retry_head.retry_at_us > now_us:
             return NULL
         b = p.retry_head
@@ -246,7 +252,10 @@ cdef kp_batch* take_batch(kp_loop* loop, kp_partition* p, int64_t now_us) noexce
             return NULL
         kp_mutex_lock(&p.lock)
         b = p.head
-        if b != NULL and b.stage == STAGE_OPEN:
+        if b != NULL and b.length > room:
+            too_large[0] = 1
+            b = NULL
+        elif b != NULL and b.stage == STAGE_OPEN:
             locked_close_open(p)
             if b.stage == STAGE_COMPRESSING:
                 queue_compression(loop.a, b)

@@ -13,12 +13,14 @@ Lock order: io > p > acc > b > pool; never the other way, and never the GIL insi
 """
 from cpython.object cimport PyObject
 from libc.stdint cimport int8_t, int16_t, int32_t, int64_t, intptr_t, uint8_t, uint32_t, uint64_t
+from libc.stdlib cimport free
 
 from kprod._core.platform cimport kp_cond, kp_mutex
 
 
 cdef enum:
     BATCH_OVERHEAD = 61        # bytes of a v2 record batch in front of its first record
+    FIRST_INFO = 4             # records that a batch describes without allocating memory for it
 
 # Where a batch is on its way (kp_batch.stage).
 cdef enum:
@@ -130,11 +132,11 @@ cdef struct kp_batch:
     int64_t max_timestamp
     int8_t codec               # codec that the bytes are in now
     # -- per record, for futures and callbacks
-    kp_record_info* info
+    kp_record_info* info       # owned, unless it is first_info
     int32_t info_capacity
     int32_t callbacks_capacity
     int32_t headers_capacity
-    PyObject** callbacks       # on_delivery callables by record index (owned references), or NULL
+    PyObject** callbacks       # on_delivery callables by record index (owned references), first_callbacks, or NULL
     PyObject** headers         # the callers' header objects when they are wanted in the report, or NULL
     # -- the idempotent producer
     int64_t producer_id        # -1: no sequence assigned
@@ -164,6 +166,9 @@ cdef struct kp_batch:
     int64_t base_offset        # -1: not known
     int64_t log_append_time    # -1: the records' own timestamps hold
     int64_t completed_us
+    # -- for batches of few records, of which there are many
+    kp_record_info first_info[FIRST_INFO]
+    PyObject* first_callbacks[FIRST_INFO]
     # -- callbacks added after send()
     kp_mutex lock              # [b] guards late, n_late, late_capacity, queued, delivered
     kp_late_callback* late
@@ -312,3 +317,14 @@ cdef struct kp_broker:
     int64_t latency_count
     kp_peak latency_us
     kp_broker* next
+
+
+cdef inline void release_info(kp_batch* b) noexcept nogil:
+    if b.info != &b.first_info[0]:
+        free(b.info)
+    b.info = NULL
+
+
+cdef inline void release_callbacks(kp_batch* b, PyObject** callbacks) noexcept nogil:
+    if callbacks != &b.first_callbacks[0]:
+        free(callbacks)
