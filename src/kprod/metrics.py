@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import collections
-import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Final, NamedTuple
 
+from kprod import threads
 from kprod._version import __version__
 from kprod.config import ProducerConfig
 from kprod.metric_names import NODE, NODE_METRICS, PRODUCER, PRODUCER_METRICS, TOPIC, TOPIC_METRICS, View
@@ -49,7 +49,7 @@ class Metrics:
         self._interval_s = max(config.metrics_sample_window_ms / 1000, _LEAST_SAMPLE_INTERVAL_S)
         self._started = time.monotonic()
         self._started_at_ms = int(time.time() * 1000)
-        self._lock = threading.Lock()
+        self._lock = threads.lock()
         self._samples: collections.deque[tuple[float, Counters]] = collections.deque()
         self._next_sample_at = self._started + self._interval_s
 
@@ -153,7 +153,7 @@ class BlockedTime:
     """How long application threads spent in calls that wait (KIP-761)."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = threads.lock()
         self._ns: dict[str, int] = {}
 
     @contextmanager

@@ -78,6 +78,7 @@ cdef class Accumulator:
     cdef int check_gate(self) except -1
     cdef int await_leader(self, Topic topic, int32_t partition, int64_t size, int64_t deadline) except -1
     cdef Batch new_batch(self, Topic topic, int32_t partition, kp_record* r, int64_t deadline, int slots)
+    cdef int wait_in_hub(self, int64_t charge, int64_t deadline) except -1
     cdef Batch empty_batch(self, Topic topic)
     cdef int reap(self) except -1
 

@@ -8,7 +8,6 @@ The loop is told of a partition through the dirty list, a lock-free stack: when 
 linger.ms can run) and when a batch closes. It is woken only if it sleeps beyond the moment at which it is needed.
 """
 import logging
-import threading
 
 from cpython.buffer cimport PyBUF_READ
 from cpython.exc cimport PyErr_CheckSignals
@@ -24,7 +23,7 @@ from kprod._core.buffer_pool cimport (
     pool_try_charge, pool_try_take, pool_uncharge, pool_waiter_enter, pool_waiter_leave, pool_waiter_wait,
 )
 from kprod._core.compression cimport compress, compress_into, compressed_bound
-from kprod._core.future cimport Batch, publish_outcome
+from kprod._core.future cimport Batch, publish_outcome, running_hub, waiting_functions
 from kprod._core.platform cimport (
     kp_add32, kp_add64, kp_cas_ptr, kp_cond_broadcast, kp_cond_destroy, kp_cond_init, kp_cond_signal, kp_cond_wait,
     kp_cond_wait_us, kp_exchange32, kp_exchange64, kp_exchange_ptr, kp_load32, kp_load32_relaxed, kp_load64,
@@ -38,6 +37,9 @@ from kprod._core.structs cimport (
     STAGE_COMPRESSING, STAGE_OPEN, kp_batch, kp_broker, kp_partition, kp_record_info, kp_topic, release_info,
 )
 from kprod._core.varint cimport varint_size
+
+cdef extern from "Python.h":
+    unsigned long PyThread_get_thread_ident() nogil
 
 logger = logging.getLogger("kprod.accumulator")
 
@@ -855,6 +857,9 @@ cdef class Accumulator:
                 raise self.reporter.delivery_error(
                     ERROR_LEADERS_AWAY, None, topic.name, partition, kp_load32(&p.leader_id), "no", 0,
                     (kp_monotonic_us() - started) / 1000.0, 0, 1)
+            if running_hub() is not None:
+                waiting_functions().pause(min(left, LEADER_SLICE_US) / 1e6)
+                continue
             with nogil:
                 kp_mutex_lock(&a.lock)
                 a.progress_waiters += 1
@@ -885,6 +890,8 @@ cdef class Accumulator:
         capacity = first_capacity(a, p, need)
         charge = capacity + description
         charged = pool_try_take(a.pool, charge, capacity, &data)
+        while not charged and self.wait_in_hub(charge, deadline):
+            charged = pool_try_take(a.pool, charge, capacity, &data)
         if not charged:
             # Under pressure take no more than this record needs.
             capacity = pool_capacity_for(a.pool, need)
@@ -931,6 +938,19 @@ cdef class Accumulator:
             raise MemoryError(f"no memory for a record batch of {capacity} bytes")
         return batch
 
+    cdef int wait_in_hub(self, int64_t charge, int64_t deadline) except -1:
+        """Under gevent, let other greenlets run until there may be memory. 1: try again; 0: no hub, or no time left.
+
+        What is on a greenlet's stack may not stand in the pool's queue: it is moved away while another one runs.
+        """
+        cdef int64_t left = deadline - kp_monotonic_us()
+        hub = running_hub()
+        if hub is None or left <= 0 or charge > self.a.pool.limit:
+            return 0
+        waiting_functions().call_in_thread(hub, self.wait_for_memory, charge, left / 1e6)
+        self.check_gate()
+        return 1
+
     cdef Batch empty_batch(self, Topic topic):
         """A batch that has no memory yet."""
         cdef Batch batch = Batch.__new__(Batch)
@@ -960,7 +980,7 @@ cdef class Accumulator:
         cdef kp_batch* b
         cdef kp_batch* following
         cdef int64_t group
-        self.delivery_thread = threading.get_ident()
+        self.delivery_thread = PyThread_get_thread_ident()
         while True:
             with nogil:
                 kp_mutex_lock(&a.done_lock)
@@ -1031,7 +1051,7 @@ cdef class Accumulator:
 
     def in_delivery_thread(self):
         """Whether the caller runs on the delivery thread, that is inside a callback."""
-        return self.delivery_thread == threading.get_ident()
+        return self.delivery_thread == PyThread_get_thread_ident()
 
     def flush(self, timeout):
         """Send everything that was appended so far and wait until it is decided and its callbacks have run.

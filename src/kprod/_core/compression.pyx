@@ -27,6 +27,7 @@ lz4     an LZ4 frame with independent blocks of 64 KiB (Java refuses dependent
 zstd    one frame, with content size (consumers can allocate once)
 """
 
+import sys
 import sysconfig
 import threading
 import zlib

@@ -5,8 +5,14 @@ cdef enum:
     ZSTD_RLE_BLOCK = 1
     ZSTD_RESERVED_BLOCK = 3
 
+cdef object thread_local():
+    # gevent's would be one for each greenlet.
+    monkey = sys.modules.get("gevent.monkey")
+    return threading.local() if monkey is None else monkey.get_original("threading", "local")()
+
+
 # A compressor must not be used by two threads at once: each thread keeps its own, by library and level.
-cdef object thread_state = threading.local()
+cdef object thread_state = thread_local()
 
 
 cdef bytes compress_zstd(int level, object buffer):

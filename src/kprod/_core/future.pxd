@@ -42,4 +42,6 @@ cdef class RecordMetadata:
     cdef tuple fields(self)
 
 
+cdef object running_hub()
+cdef object waiting_functions()
 cdef void publish_outcome(kp_batch* b, int32_t outcome) noexcept nogil

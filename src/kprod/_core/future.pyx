@@ -57,6 +57,23 @@ for stripe in range(STRIPES):
 
 PERSISTED = ("no", "possibly", "yes")
 
+# The module kprod.greenlets: how to wait where gevent runs.
+cdef object greenlets = None
+
+
+def set_greenlets(module):
+    """Hand over what says whether gevent's hub runs in a thread, and waits in it: kprod.greenlets."""
+    global greenlets
+    greenlets = module
+
+
+cdef object running_hub():
+    return None if greenlets is None else greenlets.running_hub()
+
+
+cdef object waiting_functions():
+    return greenlets
+
 PlainRecordMetadata = namedtuple(
     "PlainRecordMetadata",
     "topic partition topic_partition offset timestamp checksum serialized_key_size serialized_value_size "
@@ -326,6 +343,12 @@ cdef class DeliveryFuture:
             if timeout <= 0:
                 return 0
             deadline = kp_monotonic_us() + <int64_t>(min(<double>timeout, 1e9) * 1e6)
+        hub = running_hub()
+        if hub is not None:
+            ready, wait_in_hub = greenlets.waiter(hub)
+            self.add(CALLBACK_DONE, ready)
+            wait_in_hub(timeout)
+            return self.outcome() != OUTCOME_PENDING
         while True:
             batch = self.whereabouts(&index)
             b = &batch.b

@@ -5,11 +5,11 @@ from __future__ import annotations
 import copy
 import logging
 import random
-import threading
 import time
 from collections.abc import Callable
 from typing import Any, Final, Protocol
 
+from kprod import threads
 from kprod.cluster.node import Node, State
 from kprod.engine.shared import Shared
 from kprod.engine.tokens import SASL_TOKEN
@@ -249,7 +249,7 @@ class Authenticator:
             self._shared.call_in_control(lambda: finish(result, failure))
 
         # It may ask other servers, run the application's code or hash for a while: not on this thread.
-        threading.Thread(target=run_work, name=f"{self._config.client_id}-sasl", daemon=True).start()
+        threads.thread(f"{self._config.client_id}-sasl", run_work).start()
 
     # -- failures
 

@@ -5,13 +5,12 @@ from __future__ import annotations
 import logging
 import os
 import socket
-import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from kprod import delivery
+from kprod import delivery, threads
 from kprod.cluster.metadata import ClusterSnapshot
 from kprod.cluster.node import Address, Node, State
 from kprod.engine import sockets
@@ -200,7 +199,7 @@ class Connections:
             self._shared.call_in_control(lambda: self._on_resolved(node, attempt, found, reason))
 
         # getaddrinfo() can hang for a long time: not on this thread.
-        threading.Thread(target=look_up, name=f"{self._config.client_id}-dns", daemon=True).start()
+        threads.thread(f"{self._config.client_id}-dns", look_up).start()
 
     def _on_resolved(self, node: Node, attempt: int, addresses: list[Address], reason: str) -> None:
         if node.state is not State.RESOLVING or node.attempts != attempt:
@@ -217,7 +216,7 @@ class Connections:
             return
         family, target = address
         try:
-            sock = socket.socket(family, socket.SOCK_STREAM)
+            sock: socket.socket = threads.original("socket", "socket")(family, socket.SOCK_STREAM)
         except OSError as error:
             self._setup_failed(node, f"no socket: {error.strerror or error}", now)
             return
@@ -245,7 +244,7 @@ class Connections:
             self._shared.call_in_control(lambda: self._on_tls(node, attempt))
 
         # Certificates are checked there, and a broker may be slow to answer: not on this thread.
-        threading.Thread(target=connect, name=f"{self._config.client_id}-connect", daemon=True).start()
+        threads.thread(f"{self._config.client_id}-connect", connect).start()
 
     def _on_tls(self, node: Node, attempt: Attempt) -> None:
         """An attempt to connect with TLS has ended."""

@@ -13,8 +13,9 @@ import weakref
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
-from kprod import delivery, errors, health
+from kprod import delivery, errors, greenlets, health, threads
 from kprod._core.accumulator import Accumulator, Topic
+from kprod._core.future import set_greenlets
 from kprod._core.io import NetworkLoop
 from kprod.cluster.metadata import ClusterSnapshot
 from kprod.cluster.node import Node
@@ -26,6 +27,7 @@ from kprod.engine.shared import Shared
 from kprod.engine.topics import Topics
 from kprod.engine.wake import WakeChannel
 from kprod.errors import KafkaError
+from kprod.greenlets import cooperative
 from kprod.health import Health
 from kprod.metrics import Metrics
 from kprod.protocol.schema import Body
@@ -36,6 +38,8 @@ if TYPE_CHECKING:
     from kprod.transactions.prepared import PreparedTxnState
 
 logger = logging.getLogger("kprod.engine")
+
+set_greenlets(greenlets)  # the core imports nothing of the package
 
 EXIT_TIMEOUT_S: Final = 30.0
 """How long the end of the interpreter waits for records that no close() was called for."""
@@ -50,7 +54,6 @@ class Engine:
     """
 
     def __init__(self, config: ProducerConfig, *, keep_headers: bool = False) -> None:
-        _check_threads_are_threads()
         self.config = config
         # First: wrong files and passwords are found here.
         tls = None
@@ -105,9 +108,9 @@ class Engine:
         self._control = Control(self._shared, self.counters)
         self._topics = Topics(self._shared, self._control.nodes, self._control.metadata)
         self._description = ClusterDescription(self._shared, self._control.nodes, self._control.connections)
-        self._closed = threading.Event()
-        self._close_lock = threading.Lock()
-        self._threads: list[threading.Thread] = []
+        self._closed = False
+        self._close_lock = threads.lock()
+        self._threads: list[threads.ThreadLike] = []
         self._start_threads()
         _engines.add(self)
 
@@ -121,7 +124,7 @@ class Engine:
             self._start("compress", self.accumulator.run_compressor)
 
     def _start(self, name: str, target: Callable[[], None]) -> None:
-        thread = threading.Thread(target=target, name=f"{self.config.client_id}-{name}", daemon=True)
+        thread = threads.thread(f"{self.config.client_id}-{name}", target)
         thread.start()
         self._threads.append(thread)
 
@@ -140,6 +143,11 @@ class Engine:
             KafkaTimeoutError: no metadata came; ``__cause__`` says what the brokers answered, if they did.
             TopicAuthorizationFailedError, InvalidTopicError: the brokers refuse the topic.
         """
+        handle = self._topics.known(name)
+        return self._new_topic(name, max_block_s) if handle is None else handle
+
+    @cooperative
+    def _new_topic(self, name: object, max_block_s: float) -> Topic:
         with self._shared.blocked.spent("metadata_wait_ns"):
             return self._topics.handle(name, max_block_s)
 
@@ -159,6 +167,7 @@ class Engine:
         """Ask for new metadata soon."""
         self._control.metadata.request_refresh()
 
+    @cooperative
     def wait_bootstrapped(self, timeout_s: float) -> None:
         """Wait until a broker has answered.
 
@@ -224,10 +233,12 @@ class Engine:
             )
         )
 
+    @cooperative
     def describe_cluster(self, topics: list[str] | None, timeout_s: float) -> tuple[Node, Body]:
         """Which brokers and topics there are: see :class:`ClusterDescription`."""
         return self._description.ask(topics, timeout_s)
 
+    @cooperative
     def committed_offset(
         self, group_id: str, topic: str, partition: int, timeout_s: float
     ) -> Committed | None:
@@ -275,6 +286,7 @@ class Engine:
 
     # -- records under way
 
+    @cooperative
     def flush(self, timeout: float | None) -> None:
         """Wait until everything sent so far is decided and its callbacks have run.
 
@@ -311,6 +323,7 @@ class Engine:
         transactions = self._control.transactions
         return transactions.state if transactions is not None else None
 
+    @cooperative
     def init_transactions(self, keep_prepared_txn: bool, timeout: float) -> None:
         """See KafkaProducer.init_transactions()."""
         with self._shared.blocked.spent("txn_init_ns"):
@@ -321,6 +334,7 @@ class Engine:
         with self._shared.blocked.spent("txn_begin_ns"):
             self._transactional("begin_transaction()").begin()
 
+    @cooperative
     def send_offsets(self, offsets: Any, group_metadata: Any, timeout: float) -> None:
         """See KafkaProducer.send_offsets_to_transaction()."""
         with self._shared.blocked.spent("txn_send_offsets_ns"):
@@ -328,20 +342,24 @@ class Engine:
                 offsets, group_metadata, timeout
             )
 
+    @cooperative
     def prepare_transaction(self, timeout: float) -> PreparedTxnState:
         """See KafkaProducer.prepare_transaction()."""
         with self._shared.blocked.spent("txn_prepare_ns"):
             return self._transactional("prepare_transaction()").prepare(timeout)
 
+    @cooperative
     def complete_transaction(self, state: PreparedTxnState | str, timeout: float) -> None:
         """See KafkaProducer.complete_transaction()."""
         self._transactional("complete_transaction()").complete(state, timeout)
 
+    @cooperative
     def commit_transaction(self, timeout: float) -> None:
         """See KafkaProducer.commit_transaction()."""
         with self._shared.blocked.spent("txn_commit_ns"):
             self._transactional("commit_transaction()").commit(timeout)
 
+    @cooperative
     def abort_transaction(self, timeout: float) -> None:
         """See KafkaProducer.abort_transaction()."""
         with self._shared.blocked.spent("txn_abort_ns"):
@@ -371,10 +389,20 @@ class Engine:
         Args:
             timeout: seconds to wait for records under way; then they fail. None: as long as it takes.
         """
-        if self._shared.forked or self._closed.is_set():
+        if self._shared.forked or self._closed:
             return
         if self.accumulator.in_delivery_thread():
             self.close_in_background(timeout)
+            return
+        self._close_and_wait(timeout)
+
+    @cooperative
+    def _close_and_wait(self, timeout: float | None) -> None:
+        self.close_blocking(timeout)
+
+    def close_blocking(self, timeout: float | None) -> None:
+        """Close without letting greenlets run: at the end of the interpreter no thread can be started."""
+        if self._shared.forked or self._closed:
             return
         # Another thread may be closing it: then wait for that, but not beyond our own timeout.
         if not self._close_lock.acquire(
@@ -382,9 +410,9 @@ class Engine:
         ):
             return
         try:
-            if not self._closed.is_set():
+            if not self._closed:
                 self._close(timeout)
-                self._closed.set()
+                self._closed = True
         finally:
             self._close_lock.release()
         _engines.discard(self)
@@ -394,9 +422,7 @@ class Engine:
         if self._shared.forked or sys.is_finalizing():
             return
         self.accumulator.set_gate(delivery.GATE_CLOSED)
-        threading.Thread(
-            target=self.close, args=(timeout,), name=f"{self.config.client_id}-close", daemon=True
-        ).start()
+        threads.thread(f"{self.config.client_id}-close", self.close, timeout).start()
 
     def _close(self, timeout: float | None) -> None:
         if self._control.transactions is not None:
@@ -436,28 +462,17 @@ class Engine:
 
     def _join(self, name: str) -> None:
         for thread in self._threads:
-            if thread.name.endswith(f"-{name}") and thread is not threading.current_thread():
+            if thread.name.endswith(f"-{name}") and thread.ident != threads.get_ident():
                 thread.join()
 
     @property
     def closed(self) -> bool:
         """Whether close() was called."""
-        return self._shared.closing or self._closed.is_set()
+        return self._shared.closing or self._closed
 
     def after_fork_in_child(self) -> None:
         """Refuse everything, and leave the parent's sockets alone: a child has none of the threads."""
         self._shared.after_fork_in_child()
-
-
-def _check_threads_are_threads() -> None:
-    """Under gevent's patches a "thread" is a greenlet, and the network loop would hold up all others."""
-    monkey = sys.modules.get("gevent.monkey")
-    if monkey is not None and monkey.is_module_patched("threading"):
-        raise errors.KafkaConfigurationError(
-            "gevent has replaced threading, and kprod needs real threads: patch with "
-            "gevent.monkey.patch_all(thread=False), and call what waits (flush(), close(), future.get()) by "
-            "gevent.get_hub().threadpool.apply()"
-        )
 
 
 # -- exit and fork
@@ -469,7 +484,7 @@ _engines: weakref.WeakSet[Engine] = weakref.WeakSet()
 def close_at_exit() -> None:
     """Deliver what producers that nobody closed still have, before the interpreter ends."""
     for engine in list(_engines):
-        engine.close(EXIT_TIMEOUT_S)
+        engine.close_blocking(EXIT_TIMEOUT_S)
 
 
 def _after_fork_in_child() -> None:

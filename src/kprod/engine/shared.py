@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import collections
 import logging
-import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from kprod import delivery
+from kprod import delivery, threads
 from kprod._core.accumulator import Accumulator, Topic
 from kprod._core.io import NetworkLoop
 from kprod.cluster.metadata import ClusterSnapshot
@@ -90,7 +89,7 @@ class Shared:
         self.metrics = Metrics(config)
         self.blocked = BlockedTime()
         self.retry = Backoff(config.retry_backoff_ms / 1000, config.retry_backoff_max_ms / 1000)
-        self.changed = threading.Condition()
+        self.changed = threads.condition()
         """Notified when anything changes that an application thread waits for. A fork replaces it."""
         self.cluster = ClusterSnapshot()
         self.refreshed_at = 0.0
@@ -143,4 +142,4 @@ class Shared:
         self.forked = True
         self.accumulator.set_gate(delivery.GATE_FORKED)
         # Another thread may have held it at the fork.
-        self.changed = threading.Condition()
+        self.changed = threads.condition()

@@ -6,8 +6,9 @@ import logging
 import select
 import socket
 import ssl
-import threading
 from typing import Final
+
+from kprod import threads
 
 logger = logging.getLogger("kprod.engine")
 
@@ -33,7 +34,7 @@ class TlsPump:
             sock.setblocking(False)
             for option in (socket.SO_SNDBUF, socket.SO_RCVBUF):
                 sock.setsockopt(socket.SOL_SOCKET, option, 4 * _PIECE)
-        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self._thread = threads.thread(name, self._run)
         self.error: ssl.SSLError | None = None
         """What ended it, if TLS did."""
 

@@ -27,6 +27,15 @@ class Topics:
         self._nodes = nodes
         self._metadata = metadata
 
+    def known(self, name: object) -> Topic | None:
+        """The handle of a topic that is known, without waiting; None: ask :meth:`handle`."""
+        with self._shared.changed:
+            state = self._shared.topics.get(name) if isinstance(name, str) else None
+            if state is None or state.handle is None:
+                return None
+            state.last_used = time.monotonic()
+            return state.handle
+
     def handle(self, name: object, max_block_s: float) -> Topic:
         """The handle of a topic; waits for its metadata up to ``max_block_s`` seconds.
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from typing import TypeAlias
 
+from kprod import threads
 from kprod.errors import SaslAuthenticationFailedError
 
 Source: TypeAlias = "str | Callable[[], str]"
@@ -23,7 +23,7 @@ class Credentials:
     """
 
     def __init__(self, username: Source, password: Source) -> None:
-        self._lock = threading.Lock()
+        self._lock = threads.lock()
         self._username = username
         self._password = password
         self._salted: dict[tuple[str, str, bytes, int], bytes] = {}

@@ -8,7 +8,6 @@ from __future__ import annotations
 import importlib
 import random
 import secrets
-import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote_plus
 
+from kprod import threads
 from kprod.errors import SaslAuthenticationFailedError, TokenUnavailableError
 from kprod.security.oauthbearer import Token, checked, expiry
 
@@ -138,7 +138,7 @@ class TokenEndpoint:
         self._timeouts = tuple(10.0 if seconds is None else seconds for seconds in timeouts)
         self._backoff = backoff
         self._wait = wait
-        self._lock = threading.Lock()
+        self._lock = threads.lock()
         self._token: Token | None = None
         self._refresh_at = 0.0
 

@@ -9,10 +9,10 @@ import re
 import secrets
 import ssl
 import tempfile
-import threading
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 
+from kprod import threads
 from kprod.config import ProducerConfig
 from kprod.errors import KafkaConfigurationError
 
@@ -45,7 +45,7 @@ class TlsSettings:
 
     def __init__(self, config: ProducerConfig) -> None:
         self._config = config
-        self._lock = threading.Lock()
+        self._lock = threads.lock()
         self._files = [
             path
             for path in (
