@@ -9,6 +9,7 @@ import struct
 import subprocess
 import sys
 import threading
+import tracemalloc
 import zlib
 from collections.abc import Iterator
 
@@ -316,6 +317,18 @@ def test_output_is_bounded_when_the_size_is_not_told(compressor: Codec) -> None:
             with pytest.raises(ValueError, match=f"{compressor.name} data is larger than {bound} bytes"):
                 decompress(compressor.id, bomb, bound)
         assert len(decompress(compressor.id, bomb, 10_000_000)) == 10_000_000
+
+
+def test_no_memory_is_taken_for_what_cannot_come_out(compressor: Codec) -> None:
+    """The bound may be far above what so few bytes can hold."""
+    data = compress(compressor.id, check_level(compressor.id, None), EVENTS[:1000])
+    tracemalloc.start()
+    try:
+        assert decompress(compressor.id, data, 1 << 28) == EVENTS[:1000]
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 2 << 20
 
 
 def test_negative_bound_is_told(codec: Codec) -> None:

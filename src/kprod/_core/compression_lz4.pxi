@@ -89,23 +89,28 @@ cdef Py_ssize_t write_lz4_frame(const uint8_t* source, Py_ssize_t left, uint8_t*
 
 
 def _decompress_lz4(view, max_size):
-    if chosen[LZ4] == LZ4_PACKAGE:
-        return decompress_members(
-            "lz4", view, max_size, lz4_frame.LZ4FrameDecompressor, (RuntimeError, EOFError))
     cdef list parts = []
     cdef Py_ssize_t end, most, size, room = max_size + 1
     while True:
         end, most = lz4_frame_extent(view)
-        out = bytearray(min(most, room))
-        try:
-            size = cramjam.lz4.decompress_into(view[:end], out)
-        except cramjam.DecompressionError as error:
-            # Rust's name for an output that is full.
-            if most > room and "whole buffer" in str(error):
-                raise too_large("lz4", max_size) from None
-            raise corrupt("lz4", error) from error
-        parts.append(out[:size])
-        room -= size
+        if chosen[LZ4] == LZ4_PACKAGE:
+            # It allocates all that it may return at once, hence not more than can be; the byte more lets it
+            # see the frame's end.
+            part = decompress_members(
+                "lz4", view[:end], min(most + 1, room) - 1, lz4_frame.LZ4FrameDecompressor, (RuntimeError, EOFError))
+            parts.append(part)
+            room -= len(part)
+        else:
+            out = bytearray(min(most, room))
+            try:
+                size = cramjam.lz4.decompress_into(view[:end], out)
+            except cramjam.DecompressionError as error:
+                # Rust's name for an output that is full.
+                if most > room and "whole buffer" in str(error):
+                    raise too_large("lz4", max_size) from None
+                raise corrupt("lz4", error) from error
+            parts.append(out[:size])
+            room -= size
         view = view[end:]
         if room <= 0 or not view:
             break
@@ -120,7 +125,7 @@ cdef tuple lz4_frame_extent(object view):
     cdef Py_buffer buffer
     cdef uint8_t flags
     cdef uint32_t length
-    cdef Py_ssize_t most = 0, largest, p = LZ4_HEADER_SIZE
+    cdef Py_ssize_t most = 0, largest, size, p = LZ4_HEADER_SIZE
     cdef const uint8_t* data
     PyObject_GetBuffer(view, &buffer, PyBUF_SIMPLE)
     try:
@@ -139,8 +144,10 @@ cdef tuple lz4_frame_extent(object view):
             p += 4
             if length == 0:
                 break
-            p += (length & ~<uint32_t>LZ4_NOT_COMPRESSED) + (4 if flags & FLG_BLOCK_CHECKSUM else 0)
-            most += largest
+            size = length & ~<uint32_t>LZ4_NOT_COMPRESSED
+            p += size + (4 if flags & FLG_BLOCK_CHECKSUM else 0)
+            # A byte of a length stands for at most 255 bytes of output (lz4_Block_format.md).
+            most += min(largest, size if length & LZ4_NOT_COMPRESSED else 255 * size)
             if p > buffer.len:
                 raise corrupt("lz4", "cut off")
         p += 4 if flags & FLG_CONTENT_CHECKSUM else 0
