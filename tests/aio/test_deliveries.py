@@ -30,6 +30,10 @@ def test_send_gives_a_delivery_and_awaiting_that_the_place(cluster: MockCluster,
             assert (await delivery) == metadata == delivery.result()
             assert delivery.done()
             assert delivery.exception() is None
+            # By hand, as a framework with a loop of its own does.
+            with pytest.raises(StopIteration) as stopped:
+                next(delivery.__await__())
+            assert stopped.value.value == metadata
             assert (await producer.send_and_wait("many", b"w", partition=2)).offset == 1
 
     run(main())

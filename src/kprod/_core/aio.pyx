@@ -15,6 +15,25 @@ from kprod._core.future cimport CALLBACK_DONE, DeliveryFuture
 from kprod._core.platform cimport kp_mutex, kp_mutex_destroy, kp_mutex_init, kp_mutex_lock, kp_mutex_unlock
 from kprod._core.structs cimport OUTCOME_PENDING
 
+cdef extern from *:
+    """
+    static PyObject* (*kp_result_of)(PyObject*);
+
+    static PySendResult kp_am_send(PyObject* self, PyObject* sent, PyObject** result) {
+        (void)sent;
+        *result = kp_result_of(self);
+        return *result == NULL ? PYGEN_ERROR : PYGEN_RETURN;
+    }
+
+    /* `await` of what is its own iterator then takes the result without a StopIteration around it. */
+    static void kp_set_am_send(PyObject* type, PyObject* (*result_of)(PyObject*)) {
+        kp_result_of = result_of;
+        ((PyTypeObject*)type)->tp_as_async->am_send = kp_am_send;
+    }
+    """
+    void kp_set_am_send(object type, object (*result_of)(object))
+
+
 channels = weakref.WeakKeyDictionary()
 channels_lock = threading.Lock()
 present = threading.local()
@@ -317,23 +336,41 @@ cdef class AsyncDeliveryFuture:
         return True
 
     def __await__(self):
-        cdef Waiter entry
-        if not self.is_cancelled and self.record.outcome() == OUTCOME_PENDING:
-            loop = get_running_loop()
-            entry = Waiter.__new__(Waiter)
-            entry.channel = channel_for(loop)
-            entry.waiter = loop.create_future()
-            waiter = entry.waiter
-            self.register(entry)
-            yield from waiter
-        if self.is_cancelled:
-            raise self.cancelled_error()
-        return self.record.get()
+        # Mostly the outcome is known by the time that it is asked for: then no generator is made.
+        if not self.is_cancelled and self.record.outcome() != OUTCOME_PENDING:
+            return self
+        return _wait_in_loop(self)
+
+    def __next__(self):
+        raise StopIteration(self.result())
 
     def __repr__(self):
         if self.is_cancelled:
             return f"<AsyncDeliveryFuture cancelled, {self.record!r}>"
         return f"<AsyncDeliveryFuture {self.record!r}>"
+
+
+def _wait_in_loop(AsyncDeliveryFuture self not None):
+    """What an ``await`` iterates over when there may be something to wait for."""
+    cdef Waiter entry
+    if not self.is_cancelled and self.record.outcome() == OUTCOME_PENDING:
+        loop = get_running_loop()
+        entry = Waiter.__new__(Waiter)
+        entry.channel = channel_for(loop)
+        entry.waiter = loop.create_future()
+        waiter = entry.waiter
+        self.register(entry)
+        yield from waiter
+    if self.is_cancelled:
+        raise self.cancelled_error()
+    return self.record.get()
+
+
+cdef object result_of_decided(object future):
+    return (<AsyncDeliveryFuture>future).result()
+
+
+kp_set_am_send(AsyncDeliveryFuture, result_of_decided)
 
 
 cdef class AsyncProducerCore:
