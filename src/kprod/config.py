@@ -34,7 +34,9 @@ from kprod.option_types import (
     Choice,
     Endpoint,
     Endpoints,
+    FilePath,
     Flag,
+    HttpAddress,
     Instance,
     Integer,
     Kind,
@@ -43,6 +45,7 @@ from kprod.option_types import (
     NonEmptyText,
     OptionalOf,
     Rejected,
+    SecretText,
     SocketOptions,
     Text,
     Words,
@@ -270,11 +273,24 @@ def _is_ssl_context(value: object) -> bool:
     return value is None or (module is not None and isinstance(value, module.SSLContext))
 
 
-_PATH = OptionalOf(NonEmptyText())
-_SECRET = OptionalOf(Text())
+_TEXT = OptionalOf(NonEmptyText())
+_FILE = OptionalOf(FilePath())
+_SECRET = OptionalOf(SecretText())
+
+
+def _is_text_or_callable(value: object) -> bool:
+    if not isinstance(value, str):
+        return value is None or callable(value)
+    try:
+        SecretText().parse(value, text=False)
+    except Rejected:
+        return False
+    return value != ""
+
+
 _TEXT_OR_CALLABLE = Instance[Any](
-    lambda value: value is None or callable(value) or (isinstance(value, str) and value != ""),
-    "a non-empty str, a callable that returns one, or None",
+    _is_text_or_callable,
+    "a non-empty str, a callable that returns one, or None; the text must be valid UTF-8",
 )
 
 
@@ -741,7 +757,7 @@ class ProducerConfig:
         Flag(), True, "The broker's certificate must be for the host connected to.", group=SECURITY
     )
     ssl_cafile: str | None = _option(
-        _PATH,
+        _FILE,
         None,
         """PEM file with the certificates of the authorities that brokers' certificates may be signed by.
         None: those of the operating system. Files are read again by the next connection after they changed;
@@ -750,14 +766,14 @@ class ProducerConfig:
         importance="high",
     )
     ssl_certfile: str | None = _option(
-        _PATH,
+        _FILE,
         None,
         """PEM file with the client's certificate, followed by those of intermediate authorities, for brokers
         that ask for one (mTLS). It may hold the private key too.""",
         group=SECURITY,
     )
     ssl_keyfile: str | None = _option(
-        _PATH, None, "PEM file with the private key of ssl_certfile, if it is not in there.", group=SECURITY
+        _FILE, None, "PEM file with the private key of ssl_certfile, if it is not in there.", group=SECURITY
     )
     ssl_password: str | None = _option(
         _SECRET,
@@ -768,13 +784,13 @@ class ProducerConfig:
         secret=True,
     )
     ssl_crlfile: str | None = _option(
-        _PATH,
+        _FILE,
         None,
         "PEM file with lists of revoked certificates (CRL); a broker's certificate must not be in them.",
         group=SECURITY,
     )
     ssl_ciphers: str | None = _option(
-        _PATH,
+        _TEXT,
         None,
         "Cipher suites to offer with TLS 1.2, in OpenSSL's notation; those of TLS 1.3 are always offered.",
         group=SECURITY,
@@ -817,7 +833,7 @@ class ProducerConfig:
         group=SECURITY,
     )
     ssl_truststore_location: str | None = _option(
-        _PATH,
+        _FILE,
         None,
         """File with trusted certificates, PEM or PKCS12; the latter needs the package cryptography
         (pip install 'kprod[pkcs12]').""",
@@ -833,7 +849,7 @@ class ProducerConfig:
         Choice("PEM", "PKCS12", "JKS"), "JKS", "Format of the key store, likewise.", group=SECURITY
     )
     ssl_keystore_location: str | None = _option(
-        _PATH,
+        _FILE,
         None,
         "File with the client's private key and certificates, PEM or PKCS12.",
         group=SECURITY,
@@ -894,14 +910,14 @@ class ProducerConfig:
         secret=True,
     )
     sasl_oauthbearer_token_endpoint_url: str | None = _option(
-        _PATH,
+        OptionalOf(HttpAddress()),
         None,
         """Where to get tokens for OAUTHBEARER: an OpenID provider's token endpoint, asked for client
         credentials, or, with sasl_oauthbearer_assertion_*, with a JWT. Needs pip install 'kprod[oauth]'.""",
         group=SECURITY,
     )
     sasl_oauthbearer_client_credentials_client_id: str | None = _option(
-        _PATH,
+        _TEXT,
         None,
         "Who this client is, for the token endpoint.",
         group=SECURITY,
@@ -916,7 +932,7 @@ class ProducerConfig:
         secret=True,
     )
     sasl_oauthbearer_scope: str | None = _option(
-        _PATH, None, "What to ask a token for.", group=SECURITY, importance="low"
+        _TEXT, None, "What to ask a token for.", group=SECURITY, importance="low"
     )
     sasl_oauthbearer_header_urlencode: bool = _option(
         Flag(),
@@ -934,7 +950,7 @@ class ProducerConfig:
         importance="low",
     )
     sasl_oauthbearer_unsecured_subject: str | None = _option(
-        _PATH,
+        _TEXT,
         None,
         """Authenticate with unsigned tokens that name this subject, which only brokers set up for tests
         accept (Java: unsecuredLoginStringClaim_sub).""",
@@ -942,13 +958,13 @@ class ProducerConfig:
         importance="low",
     )
     sasl_oauthbearer_assertion_file: str | None = _option(
-        _PATH,
+        _FILE,
         None,
         "File with a ready assertion for the token endpoint, read for each token.",
         group=SECURITY,
     )
     sasl_oauthbearer_assertion_private_key_file: str | None = _option(
-        _PATH, None, "PEM file with the key to sign assertions with.", group=SECURITY
+        _FILE, None, "PEM file with the key to sign assertions with.", group=SECURITY
     )
     sasl_oauthbearer_assertion_private_key_passphrase: str | None = _option(
         _SECRET, None, "Its password.", group=SECURITY, secret=True
@@ -957,13 +973,13 @@ class ProducerConfig:
         Choice("RS256", "ES256"), "RS256", "How assertions are signed.", group=SECURITY, importance="low"
     )
     sasl_oauthbearer_assertion_claim_aud: str | None = _option(
-        _PATH, None, "Audience of assertions.", group=SECURITY, importance="low"
+        _TEXT, None, "Audience of assertions.", group=SECURITY, importance="low"
     )
     sasl_oauthbearer_assertion_claim_iss: str | None = _option(
-        _PATH, None, "Issuer of assertions.", group=SECURITY, importance="low"
+        _TEXT, None, "Issuer of assertions.", group=SECURITY, importance="low"
     )
     sasl_oauthbearer_assertion_claim_sub: str | None = _option(
-        _PATH, None, "Subject of assertions.", group=SECURITY, importance="low"
+        _TEXT, None, "Subject of assertions.", group=SECURITY, importance="low"
     )
     sasl_oauthbearer_assertion_claim_exp_seconds: int = _option(
         Integer(0, 86400), 300, "Seconds that an assertion is valid for.", group=SECURITY, importance="low"
@@ -1003,17 +1019,17 @@ class ProducerConfig:
         Milliseconds(), 10000, "The longest such pause.", group=SECURITY, importance="low"
     )
     sasl_aws_region: str | None = _option(
-        _PATH,
+        _TEXT,
         None,
         "AWS region of the brokers for AWS_MSK_IAM; None: as in their host names, or AWS_REGION.",
         group=SECURITY,
         importance="low",
     )
     sasl_aws_profile: str | None = _option(
-        _PATH, None, "Profile of the AWS configuration to use.", group=SECURITY, importance="low"
+        _TEXT, None, "Profile of the AWS configuration to use.", group=SECURITY, importance="low"
     )
     sasl_aws_role_arn: str | None = _option(
-        _PATH, None, "AWS role to assume.", group=SECURITY, importance="low"
+        _TEXT, None, "AWS role to assume.", group=SECURITY, importance="low"
     )
     sasl_kerberos_name: Any = _option(
         Instance(lambda value: value is None or bool(value), "a str, a gssapi.Name, or None"),
@@ -1026,7 +1042,7 @@ class ProducerConfig:
         Text(none="kafka"), "kafka", "Kerberos service of the brokers.", group=SECURITY, importance="low"
     )
     sasl_kerberos_domain_name: str | None = _option(
-        _PATH,
+        _TEXT,
         None,
         "Host name in the broker's Kerberos principal; None: the one connected to.",
         group=SECURITY,
@@ -1340,15 +1356,20 @@ def _parse(kind: Kind[Any], given: str, value: object, text: bool, secret: bool)
 
 
 def _short(value: object) -> str:
-    """The value for a message; long ones and addresses with a password are not repeated."""
+    """The value for a message; long ones, addresses with a password and keys are not repeated."""
     shown = repr(value)
+    if "-----BEGIN " in shown:
+        return f"<{type(value).__name__} with PEM>"
     if re.search(r"[^\s/@]+@", shown):
         return f"<{type(value).__name__} with '@'>"
     return shown if len(shown) <= 200 else shown[:200] + "..."
 
 
 def _unknown(given: str, key: str, where: str) -> str:
-    message = f"There is no option {given!r} ({where})."
+    # What follows a name by mistake ('sasl.password:...') may be the value.
+    name = re.match(r"[\w.-]*", given)
+    shown = given if name is None or name[0] == given else f"{name[0]}..."
+    message = f"There is no option {shown!r} ({where})."
     foreign = FOREIGN_NAMES.get(key)
     if foreign is not None:
         return f"{message} It is called {_spelt_like(given, foreign)!r} here."

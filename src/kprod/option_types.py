@@ -263,6 +263,47 @@ class NonEmptyText(Text):
         raise Rejected()
 
 
+class SecretText(Text):
+    """Text that is kept secret: a password, or a key as PEM."""
+
+    def parse(self, value: object, text: bool) -> str:
+        found = super().parse(value, text)
+        if not found.isascii() and any("\ud800" <= character <= "\udfff" for character in found):
+            # As Python makes them of bytes in the environment that are not UTF-8. An error of encode() later
+            # would have the whole text in it.
+            raise Rejected()
+        return found
+
+    @property
+    def accepts(self) -> str:
+        return "a str that can be written as UTF-8"
+
+
+class FilePath(NonEmptyText):
+    """The path of a file. What a file holds is refused: that may be a private key, and paths are shown."""
+
+    accepts = "the path of a file, as a non-empty str"
+
+    def parse(self, value: object, text: bool) -> str:
+        if isinstance(value, str) and "-----BEGIN " in value:
+            raise Rejected(
+                "this is the text of a PEM file: text is given as ssl_keystore_key, "
+                "ssl_keystore_certificate_chain and ssl_truststore_certificates"
+            )
+        return super().parse(value, text)
+
+
+class HttpAddress(NonEmptyText):
+    """An address of HTTP without ``user:password@``: addresses are shown."""
+
+    accepts = "an address such as 'https://host/path', without user and password"
+
+    def parse(self, value: object, text: bool) -> str:
+        if isinstance(value, str) and "@" in value:
+            raise Rejected("user and password have options of their own, or '@' is written %40")
+        return super().parse(value, text)
+
+
 class Instance(Kind[T]):
     """An object that the user made, taken as it is.
 

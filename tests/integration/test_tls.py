@@ -8,6 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.serialization import pkcs12
 
 from kprod import KafkaProducer, errors
 from kprod.engine import tls_setup
@@ -83,6 +86,40 @@ def test_transactions(
         else:
             producer.commit_transaction()
     assert values_in(kafka_secure, name, "read_committed") == [b"0", b"2"]
+
+
+@pytest.mark.parametrize("store", ["PEM text", "PEM", "PKCS12"])
+def test_stores_by_the_names_of_java(
+    kafka_secure: KafkaCluster, secure_topic: TopicFactory, tmp_path: Path, store: str
+) -> None:
+    """KIP-651, and key stores as Java's; the broker asks for the client's certificate."""
+    name = secure_topic()
+    client, authority = kafka_secure.client_certificate, kafka_secure.certificates
+    settings = {
+        "bootstrap.servers": kafka_secure.servers("MTLS"),
+        "security.protocol": "SSL",
+        "ssl.truststore.type": store.removesuffix(" text"),
+        "ssl.keystore.type": store.removesuffix(" text"),
+    }
+    if store == "PKCS12":
+        keys, trust = tmp_path / "keys.p12", tmp_path / "trust.p12"
+        chain = x509.load_pem_x509_certificates(client.certificate.read_bytes())
+        key: Any = serialization.load_pem_private_key(client.key.read_bytes(), None)
+        encryption = serialization.BestAvailableEncryption(PASSWORD.encode())
+        keys.write_bytes(pkcs12.serialize_key_and_certificates(b"c", key, chain[0], chain[1:], encryption))
+        trust.write_bytes(pkcs12.serialize_key_and_certificates(None, None, None, [chain[-1]], encryption))
+        settings |= {"ssl.truststore.location": str(trust), "ssl.truststore.password": PASSWORD}
+        settings |= {"ssl.keystore.location": str(keys), "ssl.keystore.password": PASSWORD}
+    elif store == "PEM":
+        settings |= {"ssl.truststore.location": str(authority.file)}
+        settings |= {"ssl.keystore.location": str(client.store)}
+    else:
+        settings |= {"ssl.truststore.certificates": authority.pem.decode(), "ssl.key.password": PASSWORD}
+        settings |= {"ssl.keystore.certificate.chain": client.certificate.read_text()}
+        settings |= {"ssl.keystore.key": client.encrypted_key.read_text()}
+    with KafkaProducer(settings) as producer:
+        producer.send(name, b"x").get(30)
+    assert values_in(kafka_secure, name) == [b"x"]
 
 
 def test_a_restarted_broker_is_found_again(

@@ -9,6 +9,7 @@ import socket
 import ssl
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -375,6 +376,16 @@ def _revoked(ca: CertificateAuthority, folder: Path) -> ssl.SSLContext:
     return server(certificate)
 
 
+def _old(ca: CertificateAuthority, folder: Path) -> ssl.SSLContext:
+    context = server(ca.issue("broker of old"))
+    context.set_ciphers("ALL:@SECLEVEL=0")  # OpenSSL 3 has none for TLS 1.1 otherwise
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        context.minimum_version = ssl.TLSVersion.TLSv1
+        context.maximum_version = ssl.TLSVersion.TLSv1_1
+    return context
+
+
 def _one_cipher(ca: CertificateAuthority, folder: Path) -> ssl.SSLContext:
     context = server(ca.issue("one cipher"), maximum_version=TLS12)
     context.set_ciphers("ECDHE-ECDSA-AES128-GCM-SHA256")
@@ -454,6 +465,16 @@ CASES = [
         lambda ca, folder: None,
     ),
 ]
+if ssl.HAS_TLSv1_1:  # or no broker can be had that has it
+    CASES.append(
+        Case(
+            "a broker with TLS 1.1 at most",
+            errors.TlsNegotiationError,
+            "TLS 1.2 or newer",
+            _old,
+            refuses=True,
+        )
+    )
 
 
 @pytest.mark.parametrize("case", CASES, ids=[case.name for case in CASES])

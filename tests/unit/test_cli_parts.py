@@ -62,7 +62,7 @@ def test_version_and_no_command(capsys: pytest.CaptureFixture[str]) -> None:
         (["a topic"], "topic may only have ASCII letters"),
         (["t", "{ndjson}", "--acks", "7"], "acks='7' is not accepted"),
         (["t", "{ndjson}", "-c", "lingerms=5"], "Did you mean 'linger_ms'?"),
-        (["t", "{ndjson}", "-c", "linger.ms"], "NAME=VALUE, not 'linger.ms'"),
+        (["t", "{ndjson}", "-c", "linger.ms"], "NAME=VALUE; there is no '=' after 'linger.ms'"),
         (["t", "{ndjson}", "-c", "linger.ms=1", "-c", "linger_ms=2"], "given twice"),
         (["t", "{ndjson}", "-c", "transactional.id=x"], "transactional.id is set"),
         (["t", "{ndjson}", "--config-file", "nothing"], "nothing cannot be read"),

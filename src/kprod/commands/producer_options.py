@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import warnings
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -138,7 +139,13 @@ def connect(options: Mapping[str, object], **more: Any) -> tuple[KafkaProducer, 
 def _split(text: str) -> tuple[str, str]:
     name, separator, value = text.partition("=")
     if not separator or not name.strip():
-        raise CommandError(f"an option of the producer is written NAME=VALUE, not {text!r}")
+        # What follows the name may be a password.
+        shown = re.split(r"[^\w.-]", text.strip(), maxsplit=1)[0]
+        raise CommandError(
+            f"an option of the producer is written NAME=VALUE; there is no '=' after {shown!r}"
+            if shown and not separator
+            else "an option of the producer is written NAME=VALUE; there is no name before '='"
+        )
     return name.strip(), value.strip()
 
 

@@ -94,9 +94,8 @@ def _unescape(text: str) -> str:
         if char == "u":
             digits = _UNICODE.match(text, at)
             if digits is None:
-                raise ValueError(
-                    rf"\u must be followed by four hexadecimal digits, not by {text[at : at + 4]!r}"
-                )
+                # Not what is there instead: it may be a part of a password.
+                raise ValueError(r"\u must be followed by four hexadecimal digits; a backslash is written \\")
             parts.append(chr(int(digits[0], 16)))
             at += 4
         else:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import random
+import re
 import ssl
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -68,6 +69,8 @@ class RegistryTransport:
                 "one of them"
             )
         self._token = bearer_token
+        if bearer_token is not None and not callable(bearer_token):
+            _checked_token(bearer_token)
         self._retries = retries
         self._backoff_ms = retry_backoff_ms
         self._backoff_max_ms = retry_backoff_max_ms
@@ -80,7 +83,11 @@ class RegistryTransport:
         self._session = self._library.Client(
             auth=basic_auth,
             timeout=timeout_ms / 1000,
-            headers={"User-Agent": f"kprod/{__version__}", "Accept": _MEDIA_TYPE, **(headers or {})},
+            headers={
+                "User-Agent": f"kprod/{__version__}",
+                "Accept": _MEDIA_TYPE,
+                **_checked_headers(headers),
+            },
             **options,
         )
         self._preferred = 0
@@ -156,14 +163,43 @@ class RegistryTransport:
     def _request_headers(self, body: object) -> dict[str, str]:
         headers = {} if body is None else {"Content-Type": _MEDIA_TYPE}
         if self._token is not None:
-            token = self._token() if callable(self._token) else self._token
+            token = _checked_token(self._token() if callable(self._token) else self._token)
             headers["Authorization"] = f"Bearer {token}"
         return headers
 
 
+def _checked_token(token: object) -> str:
+    """A token that can be sent: the library's own error about another would quote it."""
+    if not isinstance(token, str) or not re.fullmatch(r"[\x21-\x7e]+", token):
+        raise KafkaConfigurationError(
+            "bearer_token must be, or return, a str of printable ASCII characters without white space: is "
+            f"there a line feed at its end? It is of type {type(token).__name__}"
+        )
+    return token
+
+
+def _checked_headers(headers: Mapping[str, str] | None) -> Mapping[str, str]:
+    """Headers that can be sent; their values may be secrets."""
+    for name, value in (headers or {}).items():
+        if not isinstance(value, str) or not re.fullmatch(r"[\x20-\x7e]*", value) or value != value.strip():
+            raise KafkaConfigurationError(
+                f"headers: the value of {name!r} must be a str of printable ASCII characters, without white "
+                "space at its ends"
+            )
+    return headers or {}
+
+
 def _without_user_info(url: str) -> tuple[str, tuple[str, str] | None]:
     """Split ``user:password@`` off; it must never show in an error."""
-    parts = urlsplit(url.strip())
+    try:
+        parts = urlsplit(url.strip())
+    except ValueError:  # its text may quote the password
+        parts = urlsplit("")
+    if "@" in parts.path + parts.query + parts.fragment:
+        raise KafkaConfigurationError(
+            "url has an '@' after the host: in a user name or password '/', '?' and '#' are written %2F, %3F "
+            "and %23; or give them as basic_auth"
+        )
     if parts.scheme not in ("http", "https") or not parts.hostname:
         shown = url.rpartition("@")[2]
         raise KafkaConfigurationError(

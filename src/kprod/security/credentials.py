@@ -95,4 +95,8 @@ def _text(source: Source, option: str) -> str:
             f"the callable given as {option} must return a str that is not empty, it returned "
             f"{'an empty one' if value == '' else type(value).__name__}"
         )
+    if any("\ud800" <= character <= "\udfff" for character in value):
+        raise SaslAuthenticationFailedError(
+            f"the callable given as {option} must return a str that can be written as UTF-8"
+        )
     return value

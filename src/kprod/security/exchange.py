@@ -8,6 +8,7 @@ from kprod import errors
 from kprod.errors import IllegalSaslStateError, SaslAuthenticationFailedError, UnsupportedSaslMechanismError
 from kprod.protocol import SASL_AUTHENTICATE, SASL_HANDSHAKE, decode_response, encode_request
 from kprod.security.mechanism import Mechanism
+from kprod.security.redaction import without_secrets
 
 HANDSHAKE_VERSION: Final = 1
 """Tokens travel in SaslAuthenticate requests after it (KIP-152); after version 0 they travel bare."""
@@ -21,6 +22,9 @@ class Frame(NamedTuple):
 
     data: bytes
     version: int
+
+    def __repr__(self) -> str:
+        return f"<Frame version={self.version}>"  # the data may be a password
 
 
 class Exchange:
@@ -126,4 +130,5 @@ class Exchange:
             kind = SaslAuthenticationFailedError
             message = f"{errors.name_for_code(code)}{f': {message}' if message else ''}"
         told = getattr(self.mechanism, "broker_error", "") or message or "the broker gives no reason"
+        told = without_secrets(told, *self.mechanism.secrets())
         return kind(f"the broker refused the {self.mechanism.name} credentials: {told}")

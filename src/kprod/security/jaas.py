@@ -50,6 +50,9 @@ class JaasEntry(NamedTuple):
     unsecured_subject: str | None
     """Use unsecured tokens for this subject."""
 
+    def __repr__(self) -> str:
+        return f"<JaasEntry {', '.join(self.mechanisms)}>"
+
 
 def parse(text: str) -> JaasEntry:
     """Read one entry, as in ``org...PlainLoginModule required username="..." password="...";``.

@@ -37,6 +37,10 @@ class Mechanism(ABC):
             AuthenticationFailedError: the broker's token is not acceptable.
         """
 
+    def secrets(self) -> tuple[str, ...]:
+        """What was used and may show nowhere, should the broker repeat it."""
+        return ()
+
     def is_slow(self, challenge: bytes) -> bool:
         """Whether :meth:`answer` to this token takes long: hashing passwords, asking other servers."""
         return False

@@ -12,6 +12,7 @@ from typing import Any, Final, NamedTuple
 
 from kprod.errors import SaslAuthenticationFailedError, TokenUnavailableError
 from kprod.security.mechanism import Mechanism
+from kprod.security.redaction import without_secrets
 
 _SEPARATOR: Final = "\x01"
 _TOKEN: Final = re.compile(r"[A-Za-z0-9\-._~+/]+=*\Z")
@@ -26,6 +27,9 @@ class Token(NamedTuple):
     """The token itself, for instance a JWT."""
     extensions: Mapping[str, str]
     """SASL extensions that go with it (KIP-342), such as Confluent Cloud's ``logicalCluster``."""
+
+    def __repr__(self) -> str:
+        return "<Token>"
 
 
 TokenProvider = Callable[[], Token]
@@ -43,10 +47,12 @@ class OAuthBearer(Mechanism):
     def __init__(self, provider: TokenProvider) -> None:
         self._provider = provider
         self._broker_error = ""
+        self._token = ""
 
     def initial(self) -> bytes:
         """The token and its extensions."""
         token = self._provider()
+        self._token = token.value
         fields = {"auth": f"Bearer {token.value}", **token.extensions}
         lines = "".join(f"{name}={value}{_SEPARATOR}" for name, value in fields.items())
         return f"n,,{_SEPARATOR}{lines}{_SEPARATOR}".encode()
@@ -58,8 +64,13 @@ class OAuthBearer(Mechanism):
         if not challenge:
             self.complete = True
             return None
-        self._broker_error = challenge[:300].decode("utf-8", "replace")
+        told = without_secrets(challenge[:10_000].decode("utf-8", "replace"), self._token)
+        self._broker_error = told[:300]
         return _SEPARATOR.encode()
+
+    def secrets(self) -> tuple[str, ...]:
+        """The token."""
+        return (self._token,)
 
     @property
     def broker_error(self) -> str:

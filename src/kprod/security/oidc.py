@@ -18,6 +18,7 @@ from urllib.parse import quote_plus
 from kprod import threads
 from kprod.errors import SaslAuthenticationFailedError, TokenUnavailableError
 from kprod.security.oauthbearer import Token, checked, expiry
+from kprod.security.redaction import without_secrets
 
 _JWT_BEARER: Final = "urn:ietf:params:oauth:grant-type:jwt-bearer"
 
@@ -129,6 +130,7 @@ class TokenEndpoint:
         load()
         self._url = url
         encode: Callable[[str], str] = quote_plus if urlencode else str
+        self._secret = client_secret
         self._client = tuple(
             encode(part) if part is not None else None for part in (client_id, client_secret)
         )
@@ -189,9 +191,10 @@ class TokenEndpoint:
             with client.OAuth2Session(client_id, client_secret, token_endpoint_auth_method=method) as session:
                 answer = session.fetch_token(self._url, timeout=self._timeouts, **fields)
         except oauth_error as error:
+            described = f"{error.error}{f' ({error.description})' if error.description else ''}"
+            told = without_secrets(described, self._secret, client_secret, fields.get("assertion"))
             raise SaslAuthenticationFailedError(
-                f"the token endpoint {self._url} refused this client: {error.error}"
-                f"{f' ({error.description})' if error.description else ''}; check the options "
+                f"the token endpoint {self._url} refused this client: {told}; check the options "
                 "sasl_oauthbearer_client_credentials_client_id, _client_secret and sasl_oauthbearer_scope"
             ) from None
         except requests.exceptions.HTTPError as error:
@@ -208,6 +211,11 @@ class TokenEndpoint:
                 ) from None
             raise TokenUnavailableError(
                 f"the token endpoint {self._url} cannot be reached: {_reason(error)}"
+            ) from None
+        except UnicodeEncodeError:
+            raise SaslAuthenticationFailedError(
+                "sasl_oauthbearer_client_credentials_client_id or _client_secret has characters beyond "
+                "Latin-1, which a header carries only with sasl_oauthbearer_header_urlencode=True"
             ) from None
         except ValueError:
             # Authlib's word for an answer that is no JSON object.

@@ -18,6 +18,7 @@ from typing import Final
 from kprod.errors import SaslAuthenticationFailedError
 from kprod.security.credentials import Credentials
 from kprod.security.mechanism import Mechanism
+from kprod.security.redaction import without_secrets
 
 MIN_ITERATIONS: Final = 4096
 """RFC 7677, and Kafka's ``ScramMechanism``: fewer would make a stolen exchange easy to try passwords on."""
@@ -59,6 +60,10 @@ class Scram(Mechanism):
         escaped = username.replace("=", "=3D").replace(",", "=2C")
         self._first_bare = f"n={escaped},r={self._nonce}"
         return (_NO_CHANNEL_BINDING + self._first_bare).encode()
+
+    def secrets(self) -> tuple[str, ...]:
+        """The password."""
+        return (self._password,)
 
     def is_slow(self, challenge: bytes) -> bool:
         """The password is hashed thousands of times, unless that was done before."""
@@ -126,7 +131,8 @@ class Scram(Mechanism):
     def _check_server_final(self, text: str) -> None:
         fields = _fields(text)
         if "e" in fields:
-            raise SaslAuthenticationFailedError(f"the broker ended the SCRAM exchange: {fields['e'][:100]}")
+            told = without_secrets(fields["e"][:100], self._password)
+            raise SaslAuthenticationFailedError(f"the broker ended the SCRAM exchange: {told}")
         try:
             signature = base64.b64decode(fields.get("v", ""), validate=True)
         except (ValueError, binascii.Error):

@@ -9,7 +9,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from kprod.compat.confluent_kafka.error import KafkaError, KafkaException, code_named
+from kprod.config import OPTIONS
 from kprod.errors import KafkaConfigurationError
+from kprod.option_types import Integer, Milliseconds
 from kprod.partitioner import PARTITIONER_NAMES
 
 FOREVER_MS = 2**31 - 1
@@ -138,7 +140,7 @@ def invalid(message: str) -> KafkaException:
 class Configuration:
     """What a ``Producer`` was configured with."""
 
-    options: dict[str, Any] = field(default_factory=dict)
+    options: dict[str, Any] = field(default_factory=dict, repr=False)  # has passwords in it
     """kprod's options."""
     error_cb: Callable[[KafkaError], object] | None = None
     stats_cb: Callable[[str], object] | None = None
@@ -270,7 +272,9 @@ def _value(name: str, value: Any) -> Any:
         return str(value)
     if name == "compression.level" and int(value) == -1:
         return None
-    if isinstance(value, str):
+    kind = OPTIONS[SAME[name]].kind
+    if isinstance(value, str) and isinstance(getattr(kind, "kind", kind), (Integer, Milliseconds)):
+        # Only for numbers: a password may consist of digits.
         try:
             return int(value)
         except ValueError:
