@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,17 @@ from .conftest import Eventually, MakeCluster, MakeProducer
 @pytest.fixture(scope="module")
 def authority(tmp_path_factory: pytest.TempPathFactory) -> CertificateAuthority:
     return CertificateAuthority(tmp_path_factory.mktemp("certificates"))
+
+
+@pytest.fixture
+def make_cluster() -> Iterator[MakeCluster]:
+    """Other than that of conftest it lets handshakes be cut off, as a producer that is closed may do."""
+    with contextlib.ExitStack() as stack:
+
+        def make(**options: Any) -> MockCluster:
+            return stack.enter_context(MockCluster(**options))
+
+        yield make
 
 
 class Broker:
