@@ -136,7 +136,7 @@ def _broker(bootstrap: str | None) -> Iterator[str]:
     if bootstrap:
         yield bootstrap
         return
-    with KafkaCluster(1) as cluster:
+    with KafkaCluster(1, long_running=True) as cluster:
         yield cluster.bootstrap_servers
 
 

@@ -55,7 +55,7 @@ class KafkaTarget:
     def __init__(self, bootstrap: str | None, partitions: int, keep_topics: bool = False) -> None:
         self._cluster = None
         if bootstrap is None:
-            self._cluster = KafkaCluster(heap_mb=512)
+            self._cluster = KafkaCluster(heap_mb=512, long_running=True)
             bootstrap = self._cluster.bootstrap_servers
             self.description = f"Apache Kafka {self._cluster.distribution.version}, one node"
         else:

@@ -164,7 +164,7 @@ def main() -> None:
     from tests.kafka.cluster import KafkaCluster
 
     figures: dict[str, list[dict[str, float]]] = {}
-    with KafkaCluster(1, heap_mb=768, secure=True) as cluster:
+    with KafkaCluster(1, heap_mb=768, long_running=True, secure=True) as cluster:
         cafile = str(cluster.certificates.file)
         for repeat in range(arguments.repeats):
             for spinning in (False, True):

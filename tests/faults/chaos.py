@@ -10,6 +10,7 @@ import argparse
 import json
 import multiprocessing
 import random
+import re
 import statistics
 import sys
 import time
@@ -185,12 +186,13 @@ class _Disturber:
         self._cluster.network.heal(node)
 
 
-def chaos_cluster(seed: int, *, quiet: bool = False) -> FaultyCluster:
+def chaos_cluster(seed: int, *, quiet: bool = False, long_running: bool = False) -> FaultyCluster:
     """Three brokers as chaos runs want them: leaders go back to where they were within seconds."""
     return FaultyCluster(
         3,
         seed=seed,
         quiet=quiet,
+        long_running=long_running,
         min_insync_replicas=2,
         auto_leader_rebalance_enable=True,
         leader_imbalance_check_interval_seconds=5,
@@ -250,10 +252,22 @@ def run(cluster: FaultyCluster, plan: Plan) -> Report:
             for account in accounts
         }
     findings = check(cluster.bootstrap_servers, topics, accounts, offsets)
+    if findings.problems:
+        _keep_batches(cluster, topics, findings)
     for topic in (*topics, read_from):
         if topic:
             cluster.delete_topic(topic)
     return _report(plan, findings, disturber, accounts)
+
+
+def _keep_batches(cluster: FaultyCluster, topics: list[str], findings: Findings) -> None:
+    """Write down, beside the brokers' logs, what the partitions hold that something is wrong in."""
+    for topic in topics:
+        named = re.findall(rf"{topic}-(\d+)", " ".join(findings.examples))
+        for number in sorted(set(map(int, named))):
+            path = cluster.folder / f"{topic}-{number}.txt"
+            path.write_text(cluster.dump_log(topic, number))
+            findings.examples.append(f"the batches of {topic}-{number} are in {path}")
 
 
 def _expect(pipe: Any, timeout: float) -> Any:
@@ -349,7 +363,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(f"--seed {seed}", flush=True)
     clients = ("kprod", "confluent") if given.client == "both" else (given.client,)
     reports = []
-    with chaos_cluster(seed, quiet=given.quiet) as cluster:
+    with chaos_cluster(seed, quiet=given.quiet, long_running=given.seconds > 120) as cluster:
         for client in clients:
             plan = Plan(
                 client, given.seconds, seed, given.producers, given.rate, given.transactions, given.faults,

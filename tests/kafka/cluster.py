@@ -146,6 +146,8 @@ class KafkaCluster:
         nodes: how many. One and three are what the tests use.
         heap_mb: heap of each broker in MiB.
         distribution: which Kafka; fetched when not given.
+        long_running: the JVM compiles what is run often a second time, and better. That takes brokers half a
+            minute of CPU time, which tests want for themselves; measurements need it.
         secure: also listen on :data:`SECURE_LISTENERS`, with :attr:`certificates` and :data:`USERS`, and ask
             an authorizer: besides clients on PLAINTEXT and SSL only `admin` and :data:`CLIENT_NAME` may do
             anything. MTLS asks for a client certificate.
@@ -165,6 +167,7 @@ class KafkaCluster:
         nodes: int = 1,
         *,
         heap_mb: int = 320,
+        long_running: bool = False,
         distribution: KafkaDistribution | None = None,
         secure: bool = False,
         jvm_options: Sequence[str] = (),
@@ -178,7 +181,8 @@ class KafkaCluster:
         self._secure = secure
         # Kafka has no option for lists of revoked certificates: its Java has.
         revocation = ("-Dcom.sun.net.ssl.checkRevocation=true", "-Dcom.sun.security.enableCRLDP=true")
-        self._jvm_options = (*(revocation if secure else ()), *jvm_options)
+        compilers = () if long_running else ("-XX:TieredStopAtLevel=1",)
+        self._jvm_options = (*compilers, *(revocation if secure else ()), *jvm_options)
         if secure:
             self.certificates = CertificateAuthority(self.folder)
             self.broker_certificate: Certificate = self.certificates.issue("broker", hosts=("localhost",))
@@ -415,10 +419,15 @@ class KafkaCluster:
 
     def log_batches(self, topic: str, partition: int = 0, node: int | None = None) -> list[LogBatch]:
         """The record batches in a partition's log, from the files of ``node`` (the leader if not given)."""
-        data = self._nodes[self.leader(topic, partition) if node is None else node].data
-        segments = sorted((data / f"{topic}-{partition}").glob("*.log"))
-        said = self._run_tool("kafka.tools.DumpLogSegments", "--files", ",".join(map(str, segments)))
+        said = self.dump_log(topic, partition, node)
         return [_parse_batch(line) for line in said.splitlines() if line.startswith("baseOffset:")]
+
+    def dump_log(self, topic: str, partition: int, node: int | None = None) -> str:
+        """What DumpLogSegments says of a partition: its log and its aborted transactions."""
+        node = self.leader(topic, partition) if node is None else node
+        data = self._nodes[node].data / f"{topic}-{partition}"
+        files = ",".join(str(path) for kind in ("*.log", "*.txnindex") for path in sorted(data.glob(kind)))
+        return self._run_tool("kafka.tools.DumpLogSegments", "--files", files)
 
     # -- waiting and logs ------------------------------------------------------------------------------------
 
