@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from prometheus_client import CollectorRegistry
 
 from kprod.interceptors import ProducerInterceptor, ProducerRecord
+from kprod.opentelemetry import ProducerInstruments
 from kprod.prometheus import ProducerCollector
 from tests.conftest import TopicFactory
 from tests.integration.conftest import MakeProducer
@@ -51,3 +54,12 @@ def test_metrics_and_interceptors(
     registry = CollectorRegistry()
     with ProducerCollector(producer, registry):
         assert registry.get_sample_value("kprod_records_acked_total", {"client_id": "observed"}) == 200
+    reader = InMemoryMetricReader()
+    with ProducerInstruments(producer, MeterProvider([reader])):
+        data = reader.get_metrics_data()
+    assert data is not None
+    measured: dict[str, Any] = {
+        metric.name: metric.data for metric in data.resource_metrics[0].scope_metrics[0].metrics
+    }
+    [point] = measured["org.apache.kafka.producer.topic.record.send.total"].data_points
+    assert (point.value, point.attributes) == (200, {"client_id": "observed", "topic": name})
