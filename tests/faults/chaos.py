@@ -266,7 +266,7 @@ def _keep_batches(cluster: FaultyCluster, topics: list[str], findings: Findings)
         named = re.findall(rf"{topic}-(\d+)", " ".join(findings.examples))
         for number in sorted(set(map(int, named))):
             path = cluster.folder / f"{topic}-{number}.txt"
-            path.write_text(cluster.dump_log(topic, number))
+            path.write_text(cluster.dump_log(topic, number, records=True))
             findings.examples.append(f"the batches of {topic}-{number} are in {path}")
 
 

@@ -168,6 +168,8 @@ def test_offsets_of_kafka_pythons_consumer(
             tx.send_offsets_to_transaction(
                 {place: kafka_python.OffsetAndMetadata(7, "note", -1)}, consumer.group_metadata()
             )
+        # Decided is the commit once it is in the coordinator's log; the offset shows with the marker, later.
+        wait_until(lambda: consumer.committed(place) is not None, "the offset", timeout=30)
         assert consumer.committed(place) == 7
     finally:
         consumer.close()

@@ -422,12 +422,16 @@ class KafkaCluster:
         said = self.dump_log(topic, partition, node)
         return [_parse_batch(line) for line in said.splitlines() if line.startswith("baseOffset:")]
 
-    def dump_log(self, topic: str, partition: int, node: int | None = None) -> str:
-        """What DumpLogSegments says of a partition: its log and its aborted transactions."""
+    def dump_log(self, topic: str, partition: int, node: int | None = None, *, records: bool = False) -> str:
+        """What DumpLogSegments says of a partition: its log and its aborted transactions.
+
+        With ``records`` also each record, and so which markers commit and which abort.
+        """
         node = self.leader(topic, partition) if node is None else node
         data = self._nodes[node].data / f"{topic}-{partition}"
         files = ",".join(str(path) for kind in ("*.log", "*.txnindex") for path in sorted(data.glob(kind)))
-        return self._run_tool("kafka.tools.DumpLogSegments", "--files", files)
+        deep = ("--deep-iteration",) if records else ()
+        return self._run_tool("kafka.tools.DumpLogSegments", *deep, "--files", files)
 
     # -- waiting and logs ------------------------------------------------------------------------------------
 

@@ -252,18 +252,21 @@ def test_connections_authenticate_again_while_records_flow(
     cluster.create_topic("t", partitions=3)
     producer = make_producer(cluster, **SASL, sasl_mechanism=mechanism, linger_ms=0, **MECHANISMS[mechanism])
     futures: list[Any] = []
-    deadline = time.monotonic() + 30
-    while reauthentications(producer) < 2:
+    deadline = time.monotonic() + 60
+    # Twice on one connection; a machine that stands still for long may cost it, which loses no record.
+    while reauthentications(producer) < 2 or most_handshakes_of_a_connection(cluster) < 3:
         assert time.monotonic() < deadline
         futures += [producer.send("t", str(len(futures)).encode(), partition=n) for n in range(3)]
         time.sleep(0.001)
     for future in futures:
         future.get(10)
     assert cluster.count("t") == len(futures)
-    # On one connection; a machine that stands still for long may cost it, which loses no record.
-    shaken = collections.Counter(r.client_address for r in cluster.requests if r.api == "SaslHandshake")
-    assert max(shaken.values()) >= 3
     assert_nothing_between_sasl_requests(cluster)
+
+
+def most_handshakes_of_a_connection(cluster: MockCluster) -> int:
+    shaken = collections.Counter(r.client_address for r in cluster.requests if r.api == "SaslHandshake")
+    return max(shaken.values(), default=0)
 
 
 def reauthentications(producer: KafkaProducer) -> int:
