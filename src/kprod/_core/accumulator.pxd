@@ -70,8 +70,6 @@ cdef class Accumulator:
     cdef object reporter
     cdef unsigned long delivery_thread
 
-    cdef int append(self, Topic topic, int32_t partition, kp_record* r, PyObject* on_delivery, PyObject* headers,
-                    double max_block_s, PyObject** owner, int32_t* index) except -1
     cdef int append_further(self, Topic topic, int32_t partition, kp_record* r, PyObject* on_delivery,
                             PyObject* headers, double max_block_s, PyObject** owner, int32_t* index, int64_t now_us,
                             int auto_timestamp, int32_t chosen, kp_batch* closed, int result) except -1

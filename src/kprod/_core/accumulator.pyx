@@ -1,6 +1,6 @@
 """The accumulator: where application threads put records and the network loop finds batches.
 
-An append takes the partition's own lock, writes the record in wire format into the partition's open batch, and is
+An append (append.pxd) takes the partition's own lock, writes the record in wire format into its open batch, and is
 done: no other lock, no wake-up. Everything else happens once per batch: opening one (memory, a Batch object, the list
 of incomplete batches), closing one (compression, the dirty list, waking the loop when it sleeps).
 
@@ -14,10 +14,11 @@ from cpython.exc cimport PyErr_CheckSignals
 from cpython.memoryview cimport PyMemoryView_FromMemory
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_DECREF, Py_INCREF
-from libc.stdint cimport INT32_MAX, INT32_MIN, int32_t, int64_t, uint8_t, uint32_t, uint64_t, uintptr_t
+from libc.stdint cimport INT32_MAX, int32_t, int64_t, uint8_t, uint32_t, uint64_t, uintptr_t
 from libc.stdlib cimport calloc, free, malloc, realloc
 from libc.string cimport memcpy, memset
 
+from kprod._core.append cimport NO_OPEN_BATCH, locked_append
 from kprod._core.buffer_pool cimport (
     kp_pool, kp_pool_waiter, pool_alloc, pool_capacity_for, pool_close, pool_delete, pool_free, pool_give, pool_new,
     pool_try_charge, pool_try_take, pool_uncharge, pool_waiter_enter, pool_waiter_leave, pool_waiter_wait,
@@ -31,12 +32,11 @@ from kprod._core.platform cimport (
     kp_realtime_ms, kp_store32, kp_store32_relaxed, kp_store64, kp_store64_relaxed, kp_store_ptr, kp_store_ptr_relaxed,
     kp_wake_write,
 )
-from kprod._core.record_batch cimport kp_record, write_record
+from kprod._core.record_batch cimport kp_record
 from kprod._core.structs cimport (
     BATCH_OVERHEAD, ERROR_BUFFER_EXHAUSTED, ERROR_LEADERS_AWAY, FIRST_INFO, OUTCOME_FAILED, STAGE_CLOSED,
     STAGE_COMPRESSING, STAGE_OPEN, kp_batch, kp_broker, kp_partition, kp_record_info, kp_topic, release_info,
 )
-from kprod._core.varint cimport varint_size
 
 cdef extern from "Python.h":
     unsigned long PyThread_get_thread_ident() nogil
@@ -49,13 +49,6 @@ cdef enum:
     SECOND_INFO = 16           # records a batch has room to describe when FIRST_INFO was not enough
     WALL_AGE_US = 1000         # how long the wall clock, as it was read, may be used
     WEIGHTS_AGE_US = 5000      # how long the adaptive partitioner's view of the queues may be used
-
-# What one try at an append came to.
-cdef enum:
-    APPENDED = 0
-    APPENDED_AND_CLOSED = 1    # the batch is full now and wants nothing more
-    NO_OPEN_BATCH = 2
-    NO_MEMORY = -2             # the C library has none
 
 
 # ------------------------------------------------------------------------------------------------ topics
@@ -594,61 +587,6 @@ cdef int locked_object_slots(kp_accumulator* a, kp_batch* b, PyObject*** slots, 
     return 1
 
 
-cdef inline int locked_append(kp_accumulator* a, kp_partition* p, kp_record* r, int64_t now_us, PyObject* on_delivery,
-                              PyObject* headers, PyObject** owner, int32_t* index) noexcept:
-    """Write a record into the partition's open batch; takes references to what it keeps. See APPENDED.
-
-    Runs with the GIL (it counts references) but makes and releases no object. Unless the record is APPENDED the batch
-    that was open, if any, is closed.
-    """
-    cdef kp_batch* b = p.open
-    cdef int64_t delta, body, total, limit, age
-    cdef kp_record_info* info
-    if b == NULL:
-        return NO_OPEN_BATCH
-    limit = p.topic.batch_size
-    delta = r.timestamp - b.base_timestamp
-    body = r.fixed_size + varint_size(delta) + varint_size(b.count)
-    total = varint_size(body) + body
-    if (delta > INT32_MAX or delta < INT32_MIN or (b.count > 0 and b.length + total > limit)
-            or ((b.length + total > b.capacity or b.count == b.info_capacity) and not locked_grow(a, b, total, limit))
-            or (on_delivery != NULL and not locked_object_slots(a, b, &b.callbacks, &b.callbacks_capacity))
-            or (headers != NULL and not locked_object_slots(a, b, &b.headers, &b.headers_capacity))):
-        locked_close_open(p)
-        return NO_OPEN_BATCH
-    write_record(b.data + b.length, r, body, delta, b.count)
-    b.length += total
-    info = &b.info[b.count]
-    info.key_size = <int32_t>r.key_size
-    info.value_size = <int32_t>r.value_size
-    info.header_size = r.header_size
-    info.timestamp_delta = <int32_t>delta
-    age = now_us - b.created_us
-    info.append_delta = <uint32_t>(age if age > 0 else 0)
-    if on_delivery != NULL:
-        Py_INCREF(<object>on_delivery)
-        b.callbacks[b.count] = on_delivery
-    if headers != NULL:
-        Py_INCREF(<object>headers)
-        b.headers[b.count] = headers
-    if total > b.largest:
-        b.largest = <int32_t>total
-    if r.timestamp > b.max_timestamp:
-        b.max_timestamp = r.timestamp
-    if owner != NULL:
-        Py_INCREF(<object>b.owner)
-        owner[0] = b.owner
-        index[0] = b.count
-    else:
-        b.unattended |= on_delivery == NULL
-    b.count += 1
-    if b.length + total > limit:
-        # Another record like this one would not fit.
-        locked_close_open(p)
-        return APPENDED_AND_CLOSED
-    return APPENDED
-
-
 cdef int compress_batch(kp_accumulator* a, Batch batch) except -1:
     """Compress a batch in STAGE_COMPRESSING and let the loop have it. Needs the GIL; the codec releases it."""
     cdef kp_batch* b = &batch.b
@@ -742,32 +680,6 @@ cdef class Accumulator:
         kp_mutex_destroy(&self.a.compress_lock)
 
     # -- appending
-
-    cdef int append(self, Topic topic, int32_t partition, kp_record* r, PyObject* on_delivery, PyObject* headers,
-                    double max_block_s, PyObject** owner, int32_t* index) except -1:
-        """Put one record into its partition's open batch.
-
-        `partition` is -1 for the sticky choice, a negative timestamp stands for the present, NULL for no callback and
-        no headers to keep. `owner`, unless it is NULL, gets a new reference to the Batch that the record is in, and
-        `index` its place there. Waits up to `max_block_s` seconds when buffer.memory is used up.
-        """
-        cdef kp_accumulator* a = &self.a
-        cdef int64_t now_us = kp_monotonic_us()
-        cdef int auto_timestamp = r.timestamp < 0
-        cdef int32_t chosen = partition if partition >= 0 else choose_sticky(a, &topic.t)
-        cdef kp_partition* p = topic.partition(chosen)
-        cdef kp_batch* before
-        cdef int result
-        if auto_timestamp:
-            r.timestamp = now_us // 1000 + kp_load64_relaxed(&a.wall_offset_ms)
-        kp_mutex_lock(&p.lock)
-        before = p.open
-        result = locked_append(a, p, r, now_us, on_delivery, headers, owner, index)
-        kp_mutex_unlock(&p.lock)
-        if result == APPENDED:
-            return 0
-        return self.append_further(topic, partition, r, on_delivery, headers, max_block_s, owner, index, now_us,
-                                   auto_timestamp, chosen, before, result)
 
     cdef int append_further(self, Topic topic, int32_t partition, kp_record* r, PyObject* on_delivery,
                             PyObject* headers, double max_block_s, PyObject** owner, int32_t* index, int64_t now_us,

@@ -37,6 +37,9 @@ cdef extern from *:
     int kp_only_reference(PyObject* o)
 
 cdef extern from "Python.h":
+    int is_bound_method "PyMethod_Check"(PyObject* o)
+    PyObject* method_function "PyMethod_GET_FUNCTION"(PyObject* method)
+    PyObject* method_self "PyMethod_GET_SELF"(PyObject* method)
     size_t PY_VECTORCALL_ARGUMENTS_OFFSET
     PyObject* PyObject_Vectorcall(PyObject* callable, PyObject** arguments, size_t n, PyObject* names)
 
@@ -215,7 +218,7 @@ cdef class Batch:
         cdef int32_t i
         cdef PyObject** callbacks = self.b.callbacks
         cdef PyObject* result
-        cdef PyObject* arguments[3]         # the first place is for the receiver of a bound method
+        cdef PyObject* arguments[4]         # the first place is for the callee, the second for a method's receiver
         cdef RecordMetadata metadata = None
         cdef object error = None
         if not acked and self.b.n_record_errors == 0:
@@ -230,9 +233,15 @@ cdef class Batch:
                 metadata = new_metadata(self, i)
             if not acked and self.b.n_record_errors > 0:
                 error = self.make_error(i)
-            arguments[1] = <PyObject*>error
-            arguments[2] = <PyObject*>metadata
-            result = PyObject_Vectorcall(callbacks[i], arguments + 1, 2 | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL)
+            arguments[2] = <PyObject*>error
+            arguments[3] = <PyObject*>metadata
+            if is_bound_method(callbacks[i]):
+                # What the method object would do itself, in a call of its own.
+                arguments[1] = method_self(callbacks[i])
+                result = PyObject_Vectorcall(method_function(callbacks[i]), arguments + 1,
+                                             3 | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL)
+            else:
+                result = PyObject_Vectorcall(callbacks[i], arguments + 2, 2 | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL)
             if result != NULL:
                 Py_DECREF(<object>result)
             else:

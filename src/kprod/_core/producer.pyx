@@ -6,19 +6,27 @@ the end of this module, and take borrowed references as they come; NULL stands f
 """
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.long cimport PyLong_CheckExact
-from cpython.object cimport PyCallable_Check, PyObject
+from cpython.object cimport PyObject
 from cpython.ref cimport Py_DECREF
 from cpython.unicode cimport PyUnicode_Check, PyUnicode_CheckExact
 from libc.stdint cimport int32_t, int64_t, uint8_t, uintptr_t
 from libc.string cimport memset
 
 from kprod._core.accumulator cimport Accumulator, Topic, choose_round_robin
+from kprod._core.append cimport append
 from kprod._core.future cimport Batch, DeliveryFuture
 from kprod._core.headers cimport encode_headers, free_headers, kp_headers
 from kprod._core.murmur2 cimport murmur2_partition
 from kprod._core.platform cimport kp_load32, kp_load32_relaxed, kp_load_ptr, kp_monotonic_us, kp_store_ptr
 from kprod._core.record_batch cimport RECORD_OVERHEAD_BOUND, kp_record, kp_record_fixed_size
 from kprod._core.structs cimport BATCH_OVERHEAD
+
+cdef extern from *:
+    """
+    /* What PyCallable_Check() looks at, without a call. */
+    #define kp_is_callable(o) (Py_TYPE(o)->tp_call != NULL)
+    """
+    int is_callable "kp_is_callable"(PyObject* o) nogil
 
 cdef extern from "Python.h":
     # Of what is only borrowed, without counting references.
@@ -57,6 +65,8 @@ cdef enum:
     ARGUMENTS
 
 cdef tuple ARGUMENT_NAMES = ("topic", "value", "key", "headers", "partition", "timestamp_ms", "on_delivery")
+# Borrowed from there.
+cdef PyObject* on_delivery_name = tuple_item(<PyObject*>ARGUMENT_NAMES, ON_DELIVERY)
 
 
 cdef int raise_not_bytes(object data, str which) except -1:
@@ -164,7 +174,8 @@ cdef class ProducerCore:
 
 # ------------------------------------------------------------------------------------------------ arguments
 
-cdef int bind_keywords(str function, int n_arguments, PyObject** values, PyObject* names, PyObject** given) except -1:
+cdef int bind_keywords(str function, int n_arguments, PyObject** values, Py_ssize_t n_positional, PyObject* names,
+                       PyObject** given) except -1:
     cdef Py_ssize_t i
     cdef int at
     cdef PyObject* name
@@ -179,9 +190,12 @@ cdef int bind_keywords(str function, int n_arguments, PyObject** values, PyObjec
                 raise TypeError(f"{function}() got an unexpected keyword argument {<object>name!r}: it takes "
                                 f"{', '.join(ARGUMENT_NAMES[:n_arguments])}")
             at = ARGUMENT_NAMES.index(<object>name)
-        if given[at] != NULL:
+        if at < n_positional or given[at] != NULL:
             raise TypeError(f"{function}() got multiple values for argument {<object>name!r}")
-        given[at] = values[i]
+        given[at] = values[n_positional + i]
+    for i in range(VALUE, n_arguments):
+        if given[i] == Py_None:
+            given[i] = NULL
     return 0
 
 
@@ -192,17 +206,21 @@ cdef inline int bind_arguments(str function, int n_arguments, PyObject** values,
     if n_positional > n_arguments:
         raise TypeError(
             f"{function}() takes from 1 to {n_arguments} positional arguments but {n_positional} were given")
-    given[TOPIC] = given[VALUE] = given[KEY] = given[HEADERS] = given[PARTITION] = NULL
-    given[TIMESTAMP_MS] = given[ON_DELIVERY] = NULL
-    for i in range(n_positional):
-        given[i] = values[i]
+    given[VALUE] = given[KEY] = given[HEADERS] = given[PARTITION] = given[TIMESTAMP_MS] = given[ON_DELIVERY] = NULL
+    given[TOPIC] = values[0] if n_positional > 0 else NULL
+    for i in range(VALUE, n_positional):
+        if values[i] != Py_None:
+            given[i] = values[i]
     if names != NULL:
-        bind_keywords(function, n_arguments, values + n_positional, names, given)
+        if (n_positional <= ON_DELIVERY < n_arguments and tuple_size(names) == 1
+                and tuple_item(names, 0) == on_delivery_name):
+            # The keyword that is mostly given, and mostly alone.
+            if values[n_positional] != Py_None:
+                given[ON_DELIVERY] = values[n_positional]
+        else:
+            bind_keywords(function, n_arguments, values, n_positional, names, given)
     if given[TOPIC] == NULL:
         raise TypeError(f"{function}() missing 1 required positional argument: 'topic'")
-    for i in range(VALUE, n_arguments):
-        if given[i] == Py_None:
-            given[i] = NULL
     return 0
 
 
@@ -223,7 +241,7 @@ cdef int64_t timestamp_of(object timestamp_ms) except -1:
 
 cdef int append_record(ProducerCore self, Accumulator accumulator, PyObject** given, PyObject** owner,
                        int32_t* index) except -1:
-    """Serialise one record, choose its partition, append it. `owner` and `index` are those of Accumulator.append()."""
+    """Serialise one record, choose its partition, append it. `owner` and `index` are those of append()."""
     cdef Topic topic
     cdef PyObject* found
     cdef PyObject* key = given[KEY]
@@ -256,7 +274,7 @@ cdef int append_record(ProducerCore self, Accumulator accumulator, PyObject** gi
     if on_delivery == NULL:
         if self._on_delivery is not None:
             on_delivery = <PyObject*>self._on_delivery
-    elif not PyCallable_Check(<object>on_delivery):
+    elif not is_callable(on_delivery):
         raise TypeError(
             f"on_delivery must be callable as f(error, metadata), got {type(<object>on_delivery).__name__}")
     r.timestamp = -1 if given[TIMESTAMP_MS] == NULL else timestamp_of(<object>given[TIMESTAMP_MS])
@@ -307,8 +325,8 @@ cdef int append_record(ProducerCore self, Accumulator accumulator, PyObject** gi
         if r.fixed_size + RECORD_OVERHEAD_BOUND + BATCH_OVERHEAD > self._max_request_size:
             raise self._engine.too_large(
                 topic.name, r.fixed_size + RECORD_OVERHEAD_BOUND + BATCH_OVERHEAD, self._max_request_size)
-        accumulator.append(topic, chosen, &r, on_delivery, given[HEADERS] if accumulator.a.keep_headers else NULL,
-                           max_block_s, owner, index)
+        append(accumulator, topic, chosen, &r, on_delivery, given[HEADERS] if accumulator.a.keep_headers else NULL,
+               max_block_s, owner, index)
     finally:
         if held:
             if held & 1:

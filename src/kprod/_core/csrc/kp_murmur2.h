@@ -17,11 +17,13 @@
 
 static inline uint32_t kp_murmur2(const uint8_t *p, ptrdiff_t n) {
     uint32_t h = KP_MURMUR2_SEED ^ (uint32_t)n;
-    for (; n >= 4; p += 4, n -= 4) {
+    const uint8_t *tail = p + (n & ~(ptrdiff_t)3);
+    for (; p != tail; p += 4) {
         uint32_t k = kp_load_le32(p) * KP_MURMUR2_M;
         k ^= k >> 24;
         h = (h * KP_MURMUR2_M) ^ (k * KP_MURMUR2_M);
     }
+    n &= 3;
     if (n > 0) {
         if (n == 3)
             h ^= (uint32_t)p[2] << 16;

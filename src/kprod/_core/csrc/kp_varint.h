@@ -40,6 +40,10 @@ static inline int64_t kp_unzigzag(uint64_t v) {
 }
 
 static inline ptrdiff_t kp_uvarint_size(uint64_t v) {
+    if (v < 0x80) /* the same cases as in kp_write_uvarint(): branches that are nearly always foreseen */
+        return 1;
+    if (v < 0x4000)
+        return 2;
     /* ceil(bits / 7) without a division: exact for 1 <= bits <= 64. */
     return (ptrdiff_t)((kp_highest_bit(v | 1) * 9 + 73) >> 6);
 }
