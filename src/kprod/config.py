@@ -736,6 +736,14 @@ class ProducerConfig:
     metrics_sample_window_ms: float = _option(
         Milliseconds(1), 30000, "Length of one window.", group=METRICS, importance="low"
     )
+    enable_metrics_push: bool = _option(
+        Flag(),
+        True,
+        "Push metrics to brokers that ask for them (KIP-714). Nothing is sent where they do not, or with "
+        "metrics_enabled=False.",
+        group=METRICS,
+        importance="low",
+    )
 
     # Security
 
@@ -1094,6 +1102,11 @@ class ProducerConfig:
         level: int | None = getattr(self, f"compression_{codec}_level", None)
         return None if codec == "gzip" and level == -1 else level
 
+    @property
+    def pushes_metrics(self) -> bool:
+        """Whether brokers that want metrics get them (KIP-714)."""
+        return self.enable_metrics_push and self.metrics_enabled
+
     def as_dict(self) -> dict[str, Any]:
         """All options by name, as kafka-python's ``producer.config``.
 
@@ -1185,9 +1198,6 @@ NO_EFFECT: Mapping[str, NoEffect] = MappingProxyType(
             "there is one level of metrics", (None, "INFO"), OptionalOf(Choice("INFO", "DEBUG", "TRACE"))
         ),
         "metric_reporters": NoEffect("read metrics() instead", _EMPTY),
-        "enable_metrics_push": NoEffect(
-            "metrics are not pushed to brokers (KIP-714) in this version", (None, False, "false")
-        ),
         "auto_include_jmx_reporter": NoEffect(_JVM, (None, False, "false")),
         "config_providers": NoEffect(_JVM, _EMPTY),
         "security_providers": NoEffect(_JVM, _EMPTY),

@@ -231,3 +231,12 @@ GROUPS: Final[Mapping[str, tuple[Metric, ...]]] = {
     NODE: NODE_METRICS,
 }
 """The metrics of each group."""
+
+
+def telemetry_name(group: str, metric: str) -> str:
+    """The name that a metric has in OpenTelemetry (KIP-714, "Metrics naming and format").
+
+    >>> telemetry_name("producer-topic-metrics", "record-send-total")
+    'org.apache.kafka.producer.topic.record.send.total'
+    """
+    return f"org.apache.kafka.{group.removesuffix('-metrics')}.{metric}".replace("-", ".")

@@ -48,7 +48,8 @@ class Metrics:
         self._window_s = config.metrics_num_samples * config.metrics_sample_window_ms / 1000
         self._interval_s = max(config.metrics_sample_window_ms / 1000, _LEAST_SAMPLE_INTERVAL_S)
         self._started = time.monotonic()
-        self._started_at_ms = int(time.time() * 1000)
+        self.started_at_ms = int(time.time() * 1000)
+        """When counting began, ms since 1970."""
         self._lock = threads.lock()
         self._samples: collections.deque[tuple[float, Counters]] = collections.deque()
         self._next_sample_at = self._started + self._interval_s
@@ -113,7 +114,7 @@ class Metrics:
             "app-info": {
                 "version": __version__,
                 "commit-id": __version__,
-                "start-time-ms": self._started_at_ms,
+                "start-time-ms": self.started_at_ms,
             },
             "kafka-metrics-count": {"count": 0},
             PRODUCER: {},

@@ -154,8 +154,7 @@ def _unit(metric: metric_names.Metric) -> str:
 
 INSTRUMENTS: Final = tuple(
     Instrument(
-        # KIP-714, "Metrics naming and format".
-        f"org.apache.kafka.{group.removesuffix('-metrics')}.{metric.name}".replace("-", "."),
+        metric_names.telemetry_name(group, metric.name),
         "counter" if metric.counts else "gauge",
         _unit(metric),
         metric.doc,

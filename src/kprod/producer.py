@@ -21,6 +21,8 @@ from kprod.partitioner import ResolvedPartitioner, resolve_partitioner
 from kprod.serializers import as_callable, as_unary
 
 if TYPE_CHECKING:
+    import uuid
+
     from typing_extensions import Self
 
     from kprod.health import Health
@@ -531,6 +533,24 @@ class KafkaProducer(ProducerCore):
             return None
         counters = engine.counters()
         return counters if raw else engine.metrics.snapshot(counters)
+
+    def client_instance_id(self, timeout: float | None = None) -> uuid.UUID:
+        """The id under which brokers keep the metrics that this producer pushes to them (KIP-714).
+
+        A broker assigns it; it stays for the life of the producer. Metrics of brokers and logs that have it
+        can be found by it.
+
+        Args:
+            timeout: seconds to wait for a broker to assign it; None: ``max_block_ms``.
+
+        Raises:
+            IllegalStateError: metrics are not pushed, because of ``enable_metrics_push=False`` or
+                ``metrics_enabled=False``, or because a broker refused them.
+            UnsupportedVersionError: the brokers have no client telemetry.
+            KafkaTimeoutError: no broker assigned one in time.
+            ProducerClosedError: the producer is closed.
+        """
+        return self._running().client_instance_id(self._blocking(timeout))
 
     def healthy(self, max_record_age: float | None = None, max_buffer_share: float = 0.9) -> Health:
         """Whether records leave, and if not, why; for the health check of a service. See docs/health.md.

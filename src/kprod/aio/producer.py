@@ -28,6 +28,8 @@ from kprod.producer import KafkaProducer, seconds_or_none
 from kprod.records import BulkHeaders, Headers, Integers, OnDelivery
 
 if TYPE_CHECKING:
+    import uuid
+
     from typing_extensions import Self
 
     from kprod.health import Health
@@ -615,6 +617,16 @@ class AsyncKafkaProducer(AsyncProducerCore):
     def metrics(self, raw: bool = False) -> dict[str, dict[str, Any]] | None:
         """Figures by group and name, with Java's names, as :meth:`kprod.KafkaProducer.metrics`."""
         return self._running().metrics(raw)
+
+    async def client_instance_id(self, timeout: float | None = None) -> uuid.UUID:
+        """The id under which brokers keep the metrics that this producer pushes to them (KIP-714).
+
+        Args and errors: those of :meth:`kprod.KafkaProducer.client_instance_id`; also IllegalStateError where
+        the producer is not running.
+        """
+        ask = self._running().client_instance_id
+        assigned: uuid.UUID = await self._in_thread("telemetry", ask, timeout)
+        return assigned
 
     def healthy(self, max_record_age: float | None = None, max_buffer_share: float = 0.9) -> Health:
         """Whether records leave, and if not, why; for the health check of a service. See docs/health.md.

@@ -15,8 +15,10 @@ from kprod.engine.nodes import Nodes
 from kprod.engine.producer_id import ProducerId
 from kprod.engine.shared import Shared
 from kprod.errors import KafkaError
+from kprod.protocol import GET_TELEMETRY_SUBSCRIPTIONS
 
 if TYPE_CHECKING:
+    from kprod.engine.telemetry import Telemetry
     from kprod.engine.transactions import Transactions
 
 logger = logging.getLogger("kprod.engine")
@@ -60,6 +62,9 @@ class Control:
             from kprod.engine.transactions import Transactions  # here: most producers do without it
 
             self.transactions = Transactions(shared, self.nodes, self.connections, transactional_id)
+        self.telemetry: Telemetry | None = None
+        """There is none before a broker is connected that has it, and ``enable_metrics_push``."""
+        self._without_telemetry_said = False
 
     def run(self) -> None:
         """The thread's function; ends after :meth:`stop`."""
@@ -103,6 +108,8 @@ class Control:
             moments.append(moment)
         if self.transactions is not None and (moment := self.transactions.deadline(now)) is not None:
             moments.append(moment)
+        if self.telemetry is not None and (moment := self.telemetry.deadline()) is not None:
+            moments.append(moment)
         return min(moments)
 
     def _tick(self, now: float) -> None:
@@ -111,20 +118,23 @@ class Control:
             self._shared.metrics.sample(self._counters(), now)
         self.metadata.check_age(now)
         self.connections.check(now)
-        if self._has_questions():
+        if self._has_questions(now):
             self.connections.ensure_usable(now)
         self.connections.connect_wanted(now)
         self.metadata.refresh_if_due(now)
         self.producer_id.ask_if_due(now)
         if self.transactions is not None:
             self.transactions.send_next(now)
+        if self.telemetry is not None:
+            self.telemetry.send_if_due(now)
 
-    def _has_questions(self) -> bool:
+    def _has_questions(self, now: float) -> bool:
         """Whether a broker is needed for anything but records."""
         return (
             self.metadata.refresh_wanted
             or self.producer_id.wanted
             or (self.transactions is not None and self.transactions.wake_at() is not None)
+            or (self.telemetry is not None and self.telemetry.wants_broker(now))
         )
 
     # -- what happens
@@ -169,9 +179,26 @@ class Control:
             self.transactions.on_broker_lost(node_id)
 
     def _on_broker_ready(self) -> None:
+        if self.telemetry is None:
+            self._find_telemetry()
         self._shared.notify()
         if self.transactions is not None:
             self.transactions.learn_features()
+
+    def _find_telemetry(self) -> None:
+        """Brokers without a receiver for clients' metrics do not offer the API, and cost nothing."""
+        config = self._shared.config
+        if not config.pushes_metrics:
+            return
+        if self.nodes.usable(GET_TELEMETRY_SUBSCRIPTIONS) is not None:
+            from kprod.engine.telemetry import Telemetry  # here: few clusters have it
+
+            self.telemetry = Telemetry(self._shared, self.nodes, self.connections, self._counters)
+        elif not self._without_telemetry_said:
+            self._without_telemetry_said = True
+            logger.debug(
+                "%s: the brokers have no client telemetry (KIP-714): no metrics are pushed", config.client_id
+            )
 
     def _core_error(self, code: int, cause: int, node_id: int) -> KafkaError:
         broker = self.nodes.describe_broker(node_id)

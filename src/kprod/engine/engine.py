@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import logging
+import math
 import os
 import random
 import sys
@@ -33,6 +34,8 @@ from kprod.metrics import Metrics
 from kprod.protocol.schema import Body
 
 if TYPE_CHECKING:
+    import uuid
+
     from kprod.engine.committed import Committed
     from kprod.engine.transactions import Transactions
     from kprod.transactions.prepared import PreparedTxnState
@@ -250,6 +253,18 @@ class Engine:
         asking = CommittedOffsets(self._shared, control.nodes, control.connections)
         return asking.ask(group_id, topic, partition, timeout_s)
 
+    @cooperative
+    def client_instance_id(self, timeout_s: float) -> uuid.UUID:
+        """See KafkaProducer.client_instance_id()."""
+        self._shared.check_not_forked()
+        if not self.config.pushes_metrics:
+            off = "metrics_enabled" if self.config.enable_metrics_push else "enable_metrics_push"
+            raise errors.IllegalStateError(f"client_instance_id() needs {off}=True: metrics are not pushed")
+        from kprod.engine.telemetry import wait_for_client_instance_id  # here: few programs ask
+
+        control = self._control
+        return wait_for_client_instance_id(self._shared, control.nodes, lambda: control.telemetry, timeout_s)
+
     def counters(self) -> dict[str, Any]:
         """Everything that is counted, see :mod:`kprod.metrics`."""
         refreshed_at = self._shared.refreshed_at
@@ -425,6 +440,7 @@ class Engine:
         threads.thread(f"{self.config.client_id}-close", self.close, timeout).start()
 
     def _close(self, timeout: float | None) -> None:
+        deadline = None if timeout is None else time.monotonic() + timeout
         if self._control.transactions is not None:
             self._control.transactions.abort_if_open(timeout)
         self.accumulator.set_gate(delivery.GATE_CLOSED)
@@ -443,6 +459,9 @@ class Engine:
                 undecided,
                 timeout,
             )
+        if self._control.telemetry is not None and timeout != 0:
+            left = math.inf if deadline is None else deadline - time.monotonic()
+            self._control.telemetry.push_last(left)
         # What another thread is compressing or splitting can be failed a moment later.
         while self._loop.fail_all(delivery.CLOSED):
             time.sleep(0.001)

@@ -10,6 +10,7 @@ from typing import Final
 from kprod.cluster.node import Backoff, Node, State
 from kprod.engine.shared import Shared
 from kprod.errors import KafkaError
+from kprod.protocol.schema import Api
 from kprod.records import TopicPartition
 
 FAILURES_BEFORE_GIVING_UP: Final = 3
@@ -129,12 +130,16 @@ class Nodes:
         node = self.by_id.get(node_id)
         return node if node is not None and node.generation == generation else None
 
-    def usable(self) -> Node | None:
-        """The connection with the least to answer (Java: leastLoadedNode)."""
+    def usable(self, speaks: Api | None = None) -> Node | None:
+        """The connection with the least to answer (Java: leastLoadedNode).
+
+        Args:
+            speaks: only brokers that know this API.
+        """
         best: Node | None = None
         least = 0
         for node in self.by_id.values():
-            if node.state is not State.READY:
+            if node.state is not State.READY or (speaks is not None and node.version_of(speaks) is None):
                 continue
             load = self._shared.loop.load(node.node_id)
             # A broker's own connection before a bootstrap one, which has no other use.

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from kprod.testing.broker.record_batch import BatchHeader
 from kprod.testing.broker.server import MockRequest
+from kprod.testing.broker.telemetry import MockTelemetryPush
 from kprod.testing.mock_bulk import MockBulkDeliveryFuture, MockDeliveryReports
 from kprod.testing.mock_cluster import Fault, MockBatch, MockCluster, MockRecord
 from kprod.testing.mock_producer import (
@@ -30,4 +31,5 @@ __all__ = [
     "MockRecord",
     "MockRecordMetadata",
     "MockRequest",
+    "MockTelemetryPush",
 ]

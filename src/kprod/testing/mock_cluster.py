@@ -12,6 +12,7 @@ from kprod.testing.broker.faults import CLOSE_MODES, error_code, find_api
 from kprod.testing.broker.record_batch import CODECS, BatchHeader, read_header, read_records
 from kprod.testing.broker.sasl import MECHANISMS
 from kprod.testing.broker.server import MockRequest
+from kprod.testing.broker.telemetry import ACCEPTED_COMPRESSION, MockTelemetryPush
 from kprod.testing.broker.versions import DEFAULT_RELEASE, RELEASES
 from kprod.testing.hosts import Host, ProcessHost, ThreadHost
 
@@ -368,6 +369,54 @@ class MockCluster:
         """
         name = find_api(api).name
         return [r for r in self.requests if r.api == name and (node is None or r.node == node)]
+
+    def subscribe_to_metrics(
+        self,
+        metrics: Iterable[str] | None = ("*",),
+        *,
+        push_interval_ms: int = 300_000,
+        compression: Iterable[str] = ACCEPTED_COMPRESSION,
+        delta_temporality: bool = True,
+        max_bytes: int = 1 << 20,
+    ) -> None:
+        """Ask all clients for metrics from now on (KIP-714), as brokers with a receiver for them do.
+
+        Before the first call brokers have none and do not offer the API: clients notice when they connect.
+        A client that has subscribed learns of a change when it pushes next. The defaults are Apache Kafka's.
+
+        Args:
+            metrics: prefixes of the names of metrics; ``*`` for all; empty: the brokers ask for none;
+                ``None``: brokers without a receiver.
+            push_interval_ms: how often to push, at least 100.
+            compression: codecs that are accepted, the one to be preferred first.
+            delta_temporality: ask for differences since the last push, not for totals since the start.
+            max_bytes: the largest push that is accepted (``telemetry.max.bytes``).
+
+        Raises:
+            ValueError: the interval is too short, or a codec is not known.
+        """
+        if metrics is None:
+            self._host.call("subscribe_to_metrics", None)
+            return
+        if push_interval_ms < 100:
+            raise ValueError(f"push_interval_ms must be at least 100, as in Kafka, not {push_interval_ms}")
+        codecs = tuple(compression)
+        if unknown := set(codecs) - set(ACCEPTED_COMPRESSION):
+            raise ValueError(f"compression may have {', '.join(ACCEPTED_COMPRESSION)}, not {min(unknown)!r}")
+        fields = {
+            "metrics": tuple(metrics),
+            "push_interval_ms": push_interval_ms,
+            "compression": codecs,
+            "delta_temporality": delta_temporality,
+            "max_bytes": max_bytes,
+        }
+        self._host.call("subscribe_to_metrics", fields)
+
+    @property
+    def telemetry_pushes(self) -> list[MockTelemetryPush]:
+        """Metrics that clients pushed and the brokers accepted, in the order they came."""
+        pushes: list[MockTelemetryPush] = self._host.call("telemetry_pushes")
+        return pushes
 
     @property
     def problems(self) -> list[str]:

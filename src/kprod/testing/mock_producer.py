@@ -6,6 +6,7 @@ import asyncio
 import logging
 import threading
 import time
+import uuid
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -294,6 +295,7 @@ class MockProducer:
         self._pending: deque[_Pending] = deque()
         self._next_offsets: dict[TopicPartition, int] = {}
         self._closed = False
+        self._client_instance_id = uuid.uuid4()
         self._totals = {"record-send-total": 0.0, "record-error-total": 0.0}
 
     # --- for tests ----------------------------------------------------------------------------------------
@@ -717,6 +719,10 @@ class MockProducer:
     def metrics(self, raw: bool = False) -> dict[str, dict[str, Any]]:
         """How many records were delivered and how many failed, in the form of the real producer."""
         return {"producer-metrics": dict(self._totals)}
+
+    def client_instance_id(self, timeout: float | None = None) -> uuid.UUID:
+        """A random id, always the same one for this producer."""
+        return self._client_instance_id
 
     def healthy(self, max_record_age: float | None = None, max_buffer_share: float = 0.9) -> Health:
         """Whether the producer is open; the rest is as if a broker had taken all records."""

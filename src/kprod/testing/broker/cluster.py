@@ -14,6 +14,7 @@ from kprod.records import check_topic_name
 from kprod.testing.broker.faults import FaultRegistry
 from kprod.testing.broker.groups import GroupCoordinator
 from kprod.testing.broker.partition_log import PartitionLog, TopicConfig
+from kprod.testing.broker.telemetry import APIS_OF_TELEMETRY, ClientMetrics, Subscription
 from kprod.testing.broker.transactions import TransactionCoordinator
 from kprod.testing.broker.versions import DEFAULT_RELEASE, api_versions_of, release_number
 
@@ -124,6 +125,7 @@ class ClusterState:
         self.faults = FaultRegistry()
         self.transactions = TransactionCoordinator(self)
         self.groups = GroupCoordinator(schedule)
+        self.client_metrics = ClientMetrics()
         self.on_append: Callable[[], None] | None = None
         self._next_leader = 0
         self.set_release(release)
@@ -134,10 +136,22 @@ class ClusterState:
         if self.two_phase_commit:
             key = INIT_PRODUCER_ID.key
             self.api_versions[key] = (self.api_versions[key][0], TWO_PHASE_COMMIT_INIT_PRODUCER_ID)
+        self._offer_telemetry()
         self.release = release
         number = release_number(release)
         self.transaction_version = 2 if number >= (4, 0) else 1
         self.rejects_unknown_producers = number < (2, 5)
+
+    def subscribe_to_metrics(self, subscription: Subscription | None) -> None:
+        """Ask clients for metrics from now on (KIP-714); None: be brokers that cannot receive any."""
+        self.client_metrics.subscription = subscription
+        self._offer_telemetry()
+
+    def _offer_telemetry(self) -> None:
+        for api in APIS_OF_TELEMETRY:
+            self.api_versions.pop(api.key, None)
+            if self.client_metrics.subscription is not None:
+                self.api_versions[api.key] = api.versions
 
     def now_ms(self) -> int:
         """The brokers' time, ms since 1970."""

@@ -112,7 +112,7 @@ class Request:
                 yield name, partition if number_key is None else partition[number_key]
 
     def summary(self) -> Body:
-        """The body for the log: record data is replaced by its size, and credentials by their length."""
+        """The body for the log: record data, credentials and metrics are replaced by their length."""
         if self.api.name == "Produce":
             topics: list[dict[str, Any]] = [
                 {
@@ -127,4 +127,6 @@ class Request:
             return {**self.body, "topic_data": topics}
         if self.api.name == "SaslAuthenticate":
             return {"auth_bytes": len(self.body["auth_bytes"])}
+        if self.api.name == "PushTelemetry":
+            return {**self.body, "metrics": len(self.body["metrics"])}
         return self.body

@@ -23,11 +23,12 @@ from kprod.protocol import (
     decode_request_header,
     encode_response,
 )
-from kprod.testing.broker import coordinators, fetch, metadata, produce
+from kprod.testing.broker import coordinators, fetch, metadata, produce, telemetry
 from kprod.testing.broker.cluster import ClusterState, Node
 from kprod.testing.broker.connection import Connection
 from kprod.testing.broker.request import CloseConnection, Later, Request
 from kprod.testing.broker.sasl import SaslSettings
+from kprod.testing.broker.telemetry import MockTelemetryPush, Subscription
 
 _log = logging.getLogger("kprod.testing")
 
@@ -57,6 +58,8 @@ HANDLERS: dict[str, Handler] = {
     "SyncGroup": coordinators.sync_group,
     "Heartbeat": coordinators.heartbeat,
     "LeaveGroup": coordinators.leave_group,
+    "GetTelemetrySubscriptions": telemetry.get_telemetry_subscriptions,
+    "PushTelemetry": telemetry.push_telemetry,
 }
 
 SASL_APIS = frozenset({"SaslHandshake", "SaslAuthenticate"})
@@ -532,11 +535,20 @@ class BrokerServer:
         else:
             self.sasl.users[user] = password
 
+    def subscribe_to_metrics(self, fields: dict[str, Any] | None) -> None:
+        """Ask clients for metrics; ``None``: be brokers that cannot receive any."""
+        self.state.subscribe_to_metrics(None if fields is None else Subscription(**fields))
+
+    def telemetry_pushes(self) -> list[MockTelemetryPush]:
+        """What clients pushed."""
+        return list(self.state.client_metrics.pushes)
+
     def clear(self) -> None:
         """Forget records, faults, disturbances and logs; topics and their leaders stay."""
         self.state.clear_records()
         self.state.faults.clear()
         self.log.clear()
+        self.state.client_metrics.pushes.clear()
         self.client_errors.clear()
         self.set_latency(0.0, None)
         self.set_slow_writes(0.0, 1, None)
