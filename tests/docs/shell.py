@@ -14,7 +14,19 @@ from kprod import cli
 from tests.docs.blocks import ROOT, Block
 
 # Of other projects, or of the shell.
-FOREIGN = {"git", "gh", ".", "pre-commit", "tail", "cd", "export", "apt-get", "npm", "docker"}
+FOREIGN = {
+    "kafka-client-metrics.sh",
+    "git",
+    "gh",
+    ".",
+    "pre-commit",
+    "tail",
+    "cd",
+    "export",
+    "apt-get",
+    "npm",
+    "docker",
+}
 
 
 def commands(code: str) -> list[list[str]]:

@@ -68,6 +68,15 @@ def sent_event(place: Place) -> Names:
     return {"producer": made}
 
 
+def asked_for_metrics(place: Place) -> Names:
+    """A producer of a cluster that asks for metrics."""
+    cluster = place.ended.enter_context(MockCluster())
+    cluster.subscribe_to_metrics()
+    made = KafkaProducer(bootstrap_servers=cluster.bootstrap_servers)
+    place.ended.callback(made.close, timeout=1)
+    return {"producer": made}
+
+
 def fastapi_app(place: Place) -> Names:
     """An application, and what its module has imported."""
     fastapi = pytest.importorskip("fastapi")

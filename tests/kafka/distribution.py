@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 DEFAULT_VERSION = "4.1.1"
@@ -36,6 +36,26 @@ class KafkaDistribution:
     version: str
     libs: Path
     java: str
+    plugins: tuple[Path, ...] = ()
+    """Folders of classes beside Kafka's own: see :meth:`with_plugin`."""
+
+    def with_plugin(self, source: Path, folder: Path) -> KafkaDistribution:
+        """The same Kafka with a Java class more on its class path, compiled into ``folder``.
+
+        Raises:
+            KafkaUnavailable: there is no `javac` here, or it refuses the class.
+        """
+        beside = Path(self.java).resolve().with_name("javac")
+        compiler = str(beside) if beside.exists() else shutil.which("javac")
+        if compiler is None:
+            raise KafkaUnavailable(f"no `javac` beside {self.java} or on PATH: it takes a JDK, not a JRE")
+        command = [compiler, "-J-XX:TieredStopAtLevel=1", "-proc:none", "-cp", str(self.libs / "*")]
+        said = subprocess.run(
+            [*command, "-d", str(folder), str(source)], capture_output=True, text=True, check=False
+        )
+        if said.returncode:
+            raise KafkaUnavailable(f"javac refuses {source.name}:\n{said.stderr[-4000:]}")
+        return replace(self, plugins=(*self.plugins, folder))
 
     def command(
         self, main_class: str, *arguments: str, heap_mb: int, jvm_options: Sequence[str] = ()
@@ -52,7 +72,7 @@ class KafkaDistribution:
             f"-Dlog4j2.configurationFile={_LOGGING}",
             *jvm_options,
             "-cp",
-            str(self.libs / "*"),
+            os.pathsep.join([str(self.libs / "*"), *map(str, self.plugins)]),
             main_class,
             *arguments,
         ]

@@ -127,6 +127,10 @@ def test_a_life() -> None:
     assert machine.request(41 + 60)["terminating"] is False
     reporter.on_push(pushed(throttle_time_ms=90_000), 102.0, terminating=False)
     assert reporter.due_at() == 102 + 90
+    machine.request(192)
+    reporter.least_interval_s = 200.0
+    reporter.on_push(pushed(), 192.0, terminating=False)
+    assert reporter.due_at() == 192 + 200
     reporter.begin_termination()
     assert machine.request(0)["terminating"] is True
     machine.expect(State.TERMINATING_PUSH_IN_PROGRESS)
@@ -330,6 +334,10 @@ def test_differences_and_totals() -> None:
     assert totals[key] == Pushed(15, "cumulative", STARTED_NS, STARTED_NS + 400)
     collector.reset()
     assert collect(collector)[key].value == 15
+    collector.accepted()
+    # Counted from 0 again: it is no difference below 0.
+    producer.sent = 4
+    assert collect(collector)[key].value == 4
 
 
 @pytest.mark.parametrize(

@@ -4,8 +4,8 @@ Four threads, all daemons named after the client id:
 
 * *io* runs the network loop of the core without the GIL;
 * *control* (:mod:`kprod.engine.control`) does what is rare: host names, connecting, API versions, metadata,
-  producer ids, transactions. It learns of everything through the loop's events and asks the loop for
-  everything through its methods;
+  producer ids, transactions, pushes of metrics. It learns of everything through the loop's events and asks
+  the loop for everything through its methods;
 * *delivery* runs callbacks;
 * *compress*, when a codec is configured, compresses batches that linger.ms closed.
 
@@ -15,6 +15,7 @@ writes what. Imports point downwards::
     engine                        threads, the application's calls, close, exit, fork
       control                     events and deadlines
         transactions              drives the state machine of kprod.transactions
+        telemetry                 drives the state machine of kprod.telemetry
         producer_id               of a plain idempotent producer
         metadata                  brokers, topics, leaders
           connections             set-up, control requests and their answers

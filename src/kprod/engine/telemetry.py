@@ -26,6 +26,11 @@ TERMINATING_PUSH_TIMEOUT_S: Final = 1.0
 """How long close() waits for the answer to the last push (librdkafka's)."""
 
 
+MOST_CPU: Final = 0.02
+"""The share of a core that making payloads may take: metrics of thousands of topics are pushed less often
+than brokers ask for, where they ask for them every second."""
+
+
 class Telemetry:
     """Client telemetry of a producer whose brokers have it. Everything else than asked below is the control
     thread's.
@@ -112,7 +117,11 @@ class Telemetry:
         if due_at is None or now < due_at:
             return
         node = self._choose_node()
-        request = None if node is None else self._reporter.next_request(now)
+        if node is None:
+            return
+        began = time.thread_time()
+        request = self._reporter.next_request(now)
+        self._reporter.least_interval_s = (time.thread_time() - began) / MOST_CPU
         if request is None:
             return
         api, body = request

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable, Mapping
 from typing import Final, NamedTuple
 
@@ -10,7 +11,10 @@ from kprod.metric_names import NODE, PRODUCER, TOPIC, telemetry_name
 from kprod.metrics import Figure
 from kprod.telemetry.otlp import Point, Series, metrics_data
 
-_Key = tuple[str, tuple[tuple[str, str], ...]]
+_Labels = tuple[tuple[str, str], ...]
+_Key = tuple[str, _Labels]
+
+_name = functools.cache(telemetry_name)
 
 _GROUPS_THAT_MAY_FIT: Final = (
     frozenset({PRODUCER, NODE, TOPIC}),
@@ -75,7 +79,7 @@ class Collector:
         figures = [
             (figure, name)
             for figure in self._figures()
-            if (name := telemetry_name(figure.group, figure.name)).startswith(wanted)
+            if (name := _name(figure.group, figure.name)).startswith(wanted)
         ]
         for groups in _GROUPS_THAT_MAY_FIT:
             self._under_way = {}
@@ -93,18 +97,23 @@ class Collector:
         self, figures: Iterable[tuple[Figure, str]], groups: frozenset[str], delta: bool, now_ns: int
     ) -> Iterable[Series]:
         series: dict[str, Series] = {}
+        attributes_of: dict[_Labels, _Labels] = {}
         for figure, name in figures:
             if figure.group not in groups:
                 continue
-            # KIP-714: the names of attributes are in snake_case.
-            attributes = tuple((label.replace("-", "_"), value) for label, value in figure.labels)
+            attributes = attributes_of.get(figure.labels)
+            if attributes is None:
+                # KIP-714: the names of attributes are in snake_case.
+                attributes = tuple((label.replace("-", "_"), value) for label, value in figure.labels)
+                attributes_of[figure.labels] = attributes
             value, start_ns = figure.value, 0
             if figure.counts:
                 start_ns = self._started_ns
                 if delta:
                     told, start_ns = self._told.get((name, attributes), (0.0, start_ns))
                     self._under_way[name, attributes] = (figure.value, now_ns)
-                    value -= told
+                    # A broker that was forgotten and came back is counted from 0 again.
+                    value -= told if told <= value else 0.0
             if name not in series:
                 series[name] = Series(name, [], figure.counts)
             series[name].points.append(Point(float(value), attributes, start_ns))

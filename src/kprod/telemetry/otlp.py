@@ -10,13 +10,19 @@ import struct
 from collections.abc import Iterable, Mapping
 from typing import Final, NamedTuple
 
-_VARINT: Final = 0
-_FIXED64: Final = 1
-_BYTES: Final = 2
+_DELTA: Final = b"\x10\x01"
+_CUMULATIVE: Final = b"\x10\x02"
+"""Field 2 of ``Sum``, the values of ``AggregationTemporality``."""
 
-_DELTA: Final = 1
-_CUMULATIVE: Final = 2
-"""Values of ``AggregationTemporality``."""
+_IS_MONOTONIC: Final = b"\x18\x01"
+"""Field 3 of ``Sum``."""
+
+_TIME_AND_VALUE: Final = struct.Struct("<BQBd")
+_START: Final = struct.Struct("<BQ")
+_START_TAG, _TIME_TAG, _VALUE_TAG = 0x11, 0x19, 0x21
+"""Fields 2, 3 and 4 of ``NumberDataPoint``, each of 64 bits."""
+
+_SHORT: Final = tuple(bytes([number]) for number in range(128))
 
 
 class Point(NamedTuple):
@@ -48,28 +54,28 @@ def metrics_data(
         time_ns: when the values were taken, ns since 1970.
         delta: sums are since the last message, not since the start.
     """
-    metrics = b"".join(_field(2, _metric(each, time_ns, delta)) for each in series)
+    temporality = _DELTA if delta else _CUMULATIVE
+    # Of topics and brokers each has many values: their attributes are written once.
+    attributes: dict[tuple[tuple[str, str], ...], bytes] = {}
+    metrics = []
+    for each in series:
+        points = []
+        for point in each.points:
+            written = attributes.get(point.attributes)
+            if written is None:
+                written = b"".join(_field(7, _key_value(*pair)) for pair in point.attributes)
+                attributes[point.attributes] = written
+            start = _START.pack(_START_TAG, point.start_ns) if point.start_ns else b""
+            value = _TIME_AND_VALUE.pack(_TIME_TAG, time_ns, _VALUE_TAG, point.value)
+            points.append(_field(1, start + value + written))
+        name = _field(1, each.name.encode())
+        if each.is_sum:
+            points += temporality, _IS_MONOTONIC
+        metrics.append(_field(2, name + _field(7 if each.is_sum else 5, b"".join(points))))
     if not metrics:
         return b""
-    attributes = b"".join(_field(1, _key_value(key, value)) for key, value in resource.items())
-    return _field(1, _field(1, attributes) + _field(2, metrics))
-
-
-def _metric(series: Series, time_ns: int, delta: bool) -> bytes:
-    points = b"".join(_field(1, _point(point, time_ns)) for point in series.points)
-    name = _field(1, series.name.encode())
-    if not series.is_sum:
-        return name + _field(5, points)
-    temporality = _key(2, _VARINT) + _varint(_DELTA if delta else _CUMULATIVE)
-    is_monotonic = _key(3, _VARINT) + _varint(1)
-    return name + _field(7, points + temporality + is_monotonic)
-
-
-def _point(point: Point, time_ns: int) -> bytes:
-    start = _key(2, _FIXED64) + struct.pack("<Q", point.start_ns) if point.start_ns else b""
-    time = _key(3, _FIXED64) + struct.pack("<Q", time_ns)
-    value = _key(4, _FIXED64) + struct.pack("<d", point.value)
-    return start + time + value + b"".join(_field(7, _key_value(*pair)) for pair in point.attributes)
+    client = b"".join(_field(1, _key_value(key, value)) for key, value in resource.items())
+    return _field(1, _field(1, client) + _field(2, b"".join(metrics)))
 
 
 def _key_value(key: str, value: str) -> bytes:
@@ -78,17 +84,11 @@ def _key_value(key: str, value: str) -> bytes:
 
 def _field(number: int, content: bytes) -> bytes:
     """A field that has a length: text, or another message."""
-    return _key(number, _BYTES) + _varint(len(content)) + content
-
-
-def _key(number: int, wire_type: int) -> bytes:
-    return _varint(number << 3 | wire_type)
+    # Wire type 2; the numbers are all below 16.
+    return _SHORT[number << 3 | 2] + _varint(len(content)) + content
 
 
 def _varint(value: int) -> bytes:
-    out = bytearray()
-    while value > 0x7F:
-        out.append(value & 0x7F | 0x80)
-        value >>= 7
-    out.append(value)
-    return bytes(out)
+    if value < 0x80:
+        return _SHORT[value]
+    return bytes([value & 0x7F | 0x80]) + _varint(value >> 7)

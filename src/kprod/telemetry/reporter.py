@@ -75,6 +75,9 @@ class TelemetryReporter:
         self.problem: str | None = None
         """Why telemetry has ended although the producer has not, or why the last request failed; in words."""
 
+        self.least_interval_s = 0.0
+        """Pushes are at least so far apart, whatever brokers ask for."""
+
     @property
     def state(self) -> State:
         """Where it is."""
@@ -180,7 +183,8 @@ class TelemetryReporter:
         self._failures = 0
         self.problem = None
         self._become(State.PUSH_NEEDED)
-        self._due_at = now + max(self.subscription.push_interval_ms, body["throttle_time_ms"]) / 1000
+        told_s = max(self.subscription.push_interval_ms, body["throttle_time_ms"]) / 1000
+        self._due_at = now + max(told_s, self.least_interval_s)
 
     def on_no_answer(self, reason: str, now: float, *, terminating: bool = False) -> None:
         """A request got no answer: the connection was lost, or it timed out.
