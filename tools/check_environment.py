@@ -25,11 +25,11 @@ MINIMUM_JAVA = 17
 # What the package managers of the usual systems call the things that may be missing.
 PACKAGES = {
     "apt-get install": {"cc": "build-essential", "headers": "python3-dev", "venv": "python3-venv",
-                "java": "openjdk-17-jre-headless", "mvn": "maven"},
+                "java": "openjdk-17-jdk-headless", "mvn": "maven"},
     "dnf install": {"cc": "gcc", "headers": "python3-devel", "venv": "python3-libs",
-            "java": "java-17-openjdk-headless", "mvn": "maven"},
+            "java": "java-17-openjdk-devel", "mvn": "maven"},
     "apk add": {"cc": "build-base", "headers": "python3-dev", "venv": "python3",
-            "java": "openjdk17-jre-headless", "mvn": "maven"},
+            "java": "openjdk17-jdk", "mvn": "maven"},
     "brew install": {"cc": "gcc", "headers": "python", "venv": "python", "java": "openjdk", "mvn": "maven"},
 }  # fmt: skip
 

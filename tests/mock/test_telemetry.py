@@ -189,6 +189,33 @@ def test_another_broker_is_told_when_one_is_lost(
     assert cluster.telemetry_pushes[-1].client_instance_id == assigned == producer.client_instance_id(0)
 
 
+def test_a_producer_without_records_connects_again_to_push(
+    asking: MockCluster, make_producer: MakeProducer, eventually: Eventually
+) -> None:
+    make_producer(asking)
+    eventually(lambda: asking.telemetry_pushes)
+    asking.disconnect_clients()
+    before = len(asking.telemetry_pushes)
+    eventually(lambda: len(asking.telemetry_pushes) >= before + 2)
+
+
+def test_payloads_that_are_too_large(
+    asking: MockCluster,
+    make_producer: MakeProducer,
+    eventually: Eventually,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    asking.subscribe_to_metrics(push_interval_ms=INTERVAL_MS, max_bytes=300, compression=[])
+    with caplog.at_level(logging.DEBUG, "kprod.engine"):
+        producer = make_producer(asking)
+        eventually(lambda: "the metrics take more than the 300 bytes" in caplog.text)
+    producer.send("t", b"v").get(10)
+    # The broker says so as well, to whom does not know by itself.
+    refused = asking.inject("PushTelemetry", error="TELEMETRY_TOO_LARGE")
+    asking.subscribe_to_metrics(["org.apache.kafka.producer.record.send.total"], push_interval_ms=INTERVAL_MS)
+    eventually(lambda: refused.hits and sums(asking.telemetry_pushes, *SENT) == 1)
+
+
 @pytest.mark.parametrize("trouble", ["unreachable", "gone"])
 def test_close_does_not_wait_long_for_the_last_push(
     asking: MockCluster, make_producer: MakeProducer, eventually: Eventually, trouble: str
@@ -233,6 +260,22 @@ def test_what_goes_wrong_inside_harms_no_record(
     producer.send("t", b"v").get(10)
     producer.close()
     assert caplog.text.count("unexpected error") == 1
+
+
+def test_telemetry_that_cannot_begin_harms_no_record(
+    asking: MockCluster,
+    make_producer: MakeProducer,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("a mistake")
+
+    monkeypatch.setattr("kprod.engine.telemetry.Telemetry.__init__", fail)
+    producer = make_producer(asking)
+    producer.send("t", b"v").get(10)
+    producer.close()
+    assert "no client telemetry" in caplog.text
 
 
 def test_secrets_are_not_pushed(

@@ -108,7 +108,7 @@ class Control:
             moments.append(moment)
         if self.transactions is not None and (moment := self.transactions.deadline(now)) is not None:
             moments.append(moment)
-        if self.telemetry is not None and (moment := self.telemetry.deadline()) is not None:
+        if self.telemetry is not None and (moment := self.telemetry.deadline(now)) is not None:
             moments.append(moment)
         return min(moments)
 
@@ -191,9 +191,13 @@ class Control:
         if not config.pushes_metrics:
             return
         if self.nodes.usable(GET_TELEMETRY_SUBSCRIPTIONS) is not None:
-            from kprod.engine.telemetry import Telemetry  # here: few clusters have it
+            try:
+                from kprod.engine.telemetry import Telemetry  # here: few clusters have it
 
-            self.telemetry = Telemetry(self._shared, self.nodes, self.connections, self._counters)
+                self.telemetry = Telemetry(self._shared, self.nodes, self.connections, self._counters)
+            except Exception:
+                # The connection is needed for records, whatever becomes of metrics.
+                logger.exception("%s: no client telemetry", config.client_id)
         elif not self._without_telemetry_said:
             self._without_telemetry_said = True
             logger.debug(

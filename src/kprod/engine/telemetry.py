@@ -96,9 +96,11 @@ class Telemetry:
 
     # -- for the control thread
 
-    def deadline(self) -> float | None:
+    def deadline(self, now: float) -> float | None:
         """When there is something to send; None: not before something happens."""
-        return self._reporter.due_at() if self._choose_node() is not None else None
+        due_at = self._reporter.due_at()
+        # What is due already waits for a connection.
+        return due_at if due_at is None or now < due_at or self._choose_node() is not None else None
 
     def wants_broker(self, now: float) -> bool:
         """Whether a broker should be connected to, to be told what is due."""
@@ -123,6 +125,7 @@ class Telemetry:
         request = self._reporter.next_request(now)
         self._reporter.least_interval_s = (time.thread_time() - began) / MOST_CPU
         if request is None:
+            self._log(node)
             return
         api, body = request
         terminating = bool(body.get("terminating"))

@@ -75,12 +75,16 @@ class Collector:
         prefixes = tuple(requested)
         wanted = ("",) if prefixes == ("*",) else prefixes
         codec = preferred_codec(accepted_compression_types)
+        # Once for each name, not for each topic: there may be many prefixes.
+        is_wanted: dict[str, bool] = {}
         # Once for all attempts: a total must not grow between them.
-        figures = [
-            (figure, name)
-            for figure in self._figures()
-            if (name := _name(figure.group, figure.name)).startswith(wanted)
-        ]
+        figures: list[tuple[Figure, str]] = []
+        for figure in self._figures():
+            name = _name(figure.group, figure.name)
+            if name not in is_wanted:
+                is_wanted[name] = name.startswith(wanted)
+            if is_wanted[name]:
+                figures.append((figure, name))
         for groups in _GROUPS_THAT_MAY_FIT:
             self._under_way = {}
             series = self._series(figures, groups, delta, now_ns)

@@ -121,6 +121,8 @@ class TelemetryReporter:
             if terminating:
                 self._become(State.TERMINATED)
             else:
+                # As if a broker had said so; by then it may want fewer, or accept more.
+                self._become(State.SUBSCRIPTION_NEEDED)
                 self._due_at = now + subscription.push_interval_ms / 1000
             return None
         self._become(State.TERMINATING_PUSH_IN_PROGRESS if terminating else State.PUSH_IN_PROGRESS)

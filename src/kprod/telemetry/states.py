@@ -31,7 +31,9 @@ TRANSITIONS: Final[Mapping[State, frozenset[State]]] = {
     State.SUBSCRIPTION_IN_PROGRESS: frozenset(
         {State.PUSH_NEEDED, State.SUBSCRIPTION_NEEDED, State.TERMINATED}
     ),
-    State.PUSH_NEEDED: frozenset({State.PUSH_IN_PROGRESS, State.TERMINATING_PUSH_NEEDED, State.TERMINATED}),
+    State.PUSH_NEEDED: frozenset(
+        {State.PUSH_IN_PROGRESS, State.SUBSCRIPTION_NEEDED, State.TERMINATING_PUSH_NEEDED, State.TERMINATED}
+    ),
     State.PUSH_IN_PROGRESS: frozenset(
         {State.PUSH_NEEDED, State.SUBSCRIPTION_NEEDED, State.TERMINATING_PUSH_NEEDED, State.TERMINATED}
     ),
