@@ -26,12 +26,16 @@ public class FileTelemetry implements MetricsReporter, ClientTelemetry, ClientTe
         return this;
     }
 
-    /** The name says: which push it is, the client id, the client instance id, whether it is the last one. */
+    /** The name says: when and where it came, the client id, the client instance id, whether it is the last one. */
     @Override
     public void exportMetrics(AuthorizableRequestContext context, ClientTelemetryPayload payload) {
-        Uuid id = payload.clientInstanceId();
-        String name = String.format("%06d,%s,%s,%s", COUNT.incrementAndGet(), context.clientId(),
-            new UUID(id.getMostSignificantBits(), id.getLeastSignificantBits()), payload.isTerminating());
+        Uuid uuid = payload.clientInstanceId();
+        UUID id = new UUID(uuid.getMostSignificantBits(), uuid.getLeastSignificantBits());
+        // Several brokers may share the folder.
+        String when = String.format("%d-%06d-%d", System.currentTimeMillis(), COUNT.incrementAndGet(),
+            ProcessHandle.current().pid());
+        String name = String.join(",", when, context.clientId(), id.toString(),
+            String.valueOf(payload.isTerminating()));
         ByteBuffer data = payload.data();
         byte[] bytes = new byte[data.remaining()];
         data.get(bytes);
