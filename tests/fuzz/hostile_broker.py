@@ -21,9 +21,11 @@ from kprod.protocol import (
     API_VERSIONS,
     END_TXN,
     FIND_COORDINATOR,
+    GET_TELEMETRY_SUBSCRIPTIONS,
     INIT_PRODUCER_ID,
     METADATA,
     PRODUCE,
+    PUSH_TELEMETRY,
     Api,
     Body,
     decode_request,
@@ -41,8 +43,12 @@ APIS = {
         FIND_COORDINATOR,
         ADD_PARTITIONS_TO_TXN,
         END_TXN,
+        GET_TELEMETRY_SUBSCRIPTIONS,
+        PUSH_TELEMETRY,
     )
 }
+TELEMETRY = {GET_TELEMETRY_SUBSCRIPTIONS.name: (0, 0), PUSH_TELEMETRY.name: (0, 0)}
+"""Versions of what is offered only where a test says so."""
 
 TOPIC_ID = bytes(range(16))
 
@@ -86,7 +92,8 @@ class HostileBroker:
     Args:
         answers: by the name of the API, what takes the place of the honest answer.
         greeting: bytes to send as soon as a connection is there.
-        versions: by the name of the API, the range to offer; the default is all that kprod knows.
+        versions: by the name of the API, the range to offer; the default is all that kprod knows, without
+            :data:`TELEMETRY`.
         peers: more brokers to name in metadata: node id, host and port.
         leaders: node ids of the leaders of ``t``'s partitions.
         lifetime: called with a connection when it is accepted, before anything else.
@@ -156,7 +163,11 @@ class HostileBroker:
         """What a broker of good faith answers."""
         api, body = question.api, question.body
         if api is API_VERSIONS:
-            ranges = {key: self._versions.get(known.name, known.versions) for key, known in APIS.items()}
+            ranges = {
+                key: self._versions.get(known.name, known.versions)
+                for key, known in APIS.items()
+                if known.name not in TELEMETRY or known.name in self._versions
+            }
             return {
                 "error_code": 0,
                 "api_keys": [
@@ -205,7 +216,18 @@ class HostileBroker:
                     for topic in body["topics"]
                 ]
             }
-        assert api is END_TXN
+        if api is GET_TELEMETRY_SUBSCRIPTIONS:
+            return {
+                "error_code": 0,
+                "client_instance_id": TOPIC_ID,
+                "subscription_id": 1,
+                "accepted_compression_types": [4],
+                "push_interval_ms": 100,
+                "telemetry_max_bytes": 1 << 20,
+                "delta_temporality": True,
+                "requested_metrics": ["*"],
+            }
+        assert api in (END_TXN, PUSH_TELEMETRY)
         return {"error_code": 0}
 
     def topic_row(self, name: str, **changes: Any) -> Body:

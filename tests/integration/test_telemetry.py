@@ -159,7 +159,7 @@ def test_names_and_labels_are_those_of_the_java_producer(
 ) -> None:
     command = receiver.cluster.distribution.tool(
         "org.apache.kafka.tools.ProducerPerformance", "--topic", "t", "--num-records", "30",
-        "--record-size", "10", "--throughput", "20", "--producer-props", "client.id=java",
+        "--record-size", "10", "--throughput", "30", "--producer-props", "client.id=java",
         f"bootstrap.servers={receiver.cluster.bootstrap_servers}",
     )  # fmt: skip
     # Java does not wait for its last push: on a slow machine it may have ended before the first.

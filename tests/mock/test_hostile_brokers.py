@@ -21,7 +21,7 @@ from kprod import KafkaProducer
 from kprod.errors import KafkaError
 from kprod.protocol import Body
 from kprod.testing import MockCluster
-from tests.fuzz.hostile_broker import Answer, HostileBroker, Question
+from tests.fuzz.hostile_broker import TELEMETRY, Answer, HostileBroker, Question
 from tests.fuzz.memory import SLOWNESS, PeakMemory
 
 PATIENCE = 30.0 * SLOWNESS
@@ -631,6 +631,59 @@ def coordinator(question: Question, **changes: Any) -> bytes:
 )
 def test_transactions(stage: str, attacks: dict[str, Attack]) -> None:
     run_all(attacks, stage, transact_one)
+
+
+# -------------------------------------------------------------------------------- telemetry
+
+SUBSCRIPTIONS: dict[str, Answer] = {
+    "noise": noise,
+    "the end": lambda question: None,
+    "no answer": lambda question: b"",
+    "nothing behind the header": lambda question: frame(question, b""),
+    "any bytes": lambda question: frame(question, b"\xff" * 50),
+    "an error that is none": lambda question: question.honest(error_code=9999),
+    "ask again at once": lambda question: question.honest(error_code=117),
+    "no id": lambda question: question.honest(client_instance_id=bytes(16)),
+    "no interval": lambda question: question.honest(push_interval_ms=-(2**31)),
+    "the longest interval": lambda question: question.honest(push_interval_ms=2**31 - 1),
+    "no bytes": lambda question: question.honest(telemetry_max_bytes=1),
+    "codecs that are none": lambda question: question.honest(accepted_compression_types=[-128, 77, 127]),
+    "100,000 prefixes": lambda question: question.honest(requested_metrics=[f"p{i}" for i in range(100_000)]),
+    "a pause of 24 days": lambda question: question.honest(throttle_time_ms=2**31 - 1),
+}
+PUSHES: dict[str, Answer] = {
+    **{name: SUBSCRIPTIONS[name] for name in ("noise", "the end", "no answer", "any bytes")},
+    "an error that is none": lambda question: question.honest(error_code=9999),
+    "ask again at once": lambda question: question.honest(error_code=117),
+    "too large": lambda question: question.honest(error_code=118),
+}
+
+
+@pytest.mark.parametrize(
+    ("stage", "answers"), [("GetTelemetrySubscriptions", SUBSCRIPTIONS), ("PushTelemetry", PUSHES)]
+)
+def test_whatever_brokers_say_about_metrics_records_arrive(stage: str, answers: dict[str, Answer]) -> None:
+    def send(name: str) -> str:
+        with HostileBroker({stage: answers[name]}, versions=TELEMETRY) as broker:
+            options = {**IMPATIENT, **PATIENT, "delivery_timeout_ms": 20_000}
+            producer = KafkaProducer(bootstrap_servers=broker.address, **options)
+            try:
+                until = time.monotonic() + 0.5
+                while time.monotonic() < until or not broker.asked[stage]:
+                    producer.send("t", b"v").get(PATIENCE)
+                    assert time.monotonic() < until + PATIENCE, f"{name}: {stage} never came"
+            finally:
+                producer.close(timeout=5)
+            # At most ten pushes in a second are wanted; the rest is for busy machines.
+            seconds = time.monotonic() - until + 0.5
+            if broker.asked[stage] > 10 * seconds + 3:
+                return f"{name}: asked {broker.asked[stage]} times in {seconds:.1f} s"
+        return ""
+
+    with PeakMemory() as peak, ThreadPoolExecutor(7) as pool:
+        failures = [text for text in pool.map(send, answers) if text]
+    assert failures == []
+    assert peak.added < MEMORY
 
 
 # -------------------------------------------------------------------------------- neighbours

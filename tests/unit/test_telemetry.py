@@ -189,7 +189,7 @@ def test_errors_of_the_subscription() -> None:
     machine = Machine()
     now = 0.0
     # At once the first time, but a broker that goes on saying so is asked more and more rarely.
-    for pause in (0, 1, 2):
+    for pause in (0, 1, 2, 3, 300):
         machine.request(now)
         body = subscribed(error_code=code("UNKNOWN_SUBSCRIPTION_ID"), client_instance_id=ZERO_UUID)
         machine.reporter.on_subscriptions(body, now)
@@ -206,15 +206,20 @@ def test_errors_of_the_subscription() -> None:
 
 def test_no_answer() -> None:
     machine = Machine()
-    machine.request(0)
-    machine.reporter.on_no_answer("lost", 5.0)
-    assert machine.reporter.problem == "lost"
-    machine.request(6)
-    machine.reporter.on_no_answer("lost again", 6.0)
-    machine.subscribe(8)
-    machine.request(38)
-    machine.reporter.on_no_answer("lost", 40.0)
-    assert machine.request(43) == {"client_instance_id": ASSIGNED.bytes}
+    now = 0.0
+    # Connections are not broken again and again by a broker that cannot answer.
+    for pause in (1, 2, 3, 300, 300):
+        machine.request(now)
+        machine.reporter.on_no_answer("lost", now)
+        assert machine.reporter.problem == "lost"
+        now += pause
+    machine.subscribe(now)
+    machine.request(now + 30)
+    machine.reporter.on_push(pushed(), now + 30, terminating=False)
+    assert machine.reporter.problem is None
+    machine.request(now + 90)
+    machine.reporter.on_no_answer("lost", now + 100)
+    assert machine.request(now + 101) == {"client_instance_id": ASSIGNED.bytes}
 
 
 @pytest.mark.parametrize(

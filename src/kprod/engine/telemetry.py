@@ -11,13 +11,13 @@ from functools import partial
 from typing import Any, Final
 
 from kprod import errors
-from kprod.cluster.node import Backoff, Node, State
+from kprod.cluster.node import Node, State
 from kprod.engine.connections import Connections
 from kprod.engine.nodes import Nodes
 from kprod.engine.shared import Shared
 from kprod.protocol import GET_TELEMETRY_SUBSCRIPTIONS, PUSH_TELEMETRY, Body
 from kprod.telemetry.collector import Collector
-from kprod.telemetry.reporter import DEFAULT_PUSH_INTERVAL_MS, TelemetryReporter
+from kprod.telemetry.reporter import TelemetryReporter
 from kprod.telemetry.states import State as TelemetryState
 
 logger = logging.getLogger("kprod.engine")
@@ -58,8 +58,7 @@ class Telemetry:
             {name: value for name, value in labels.items() if value},
             shared.metrics.started_at_ms * 1_000_000,
         )
-        retry = Backoff(config.retry_backoff_ms / 1000, DEFAULT_PUSH_INTERVAL_MS / 1000)
-        self._reporter = TelemetryReporter(collector, retry.pause, time.time_ns)
+        self._reporter = TelemetryReporter(collector, shared.retry.pause, time.time_ns)
         self._node: Node | None = None
         """The broker that is asked and told as long as it is connected."""
         self._announced: uuid.UUID | None = None

@@ -29,6 +29,10 @@ _DEFAULT_MAX_BYTES: Final = 1 << 20
 _FIRST_PUSH: Final = (0.5, 1.5)
 """The first push comes after so many intervals: clients started together do not push together."""
 
+_QUICK_RETRIES: Final = 3
+"""After so many failures in a row the next attempt is as late as Java's first: a broker, or a proxy, that
+cannot answer these requests ends connections that records need."""
+
 _ASK_AGAIN_AT_ONCE: Final = frozenset({"UNKNOWN_SUBSCRIPTION_ID", "UNSUPPORTED_COMPRESSION_TYPE"})
 _ASK_AGAIN_LATER: Final = frozenset({"TELEMETRY_TOO_LARGE", "THROTTLING_QUOTA_EXCEEDED"})
 """Any other error ends telemetry."""
@@ -191,8 +195,7 @@ class TelemetryReporter:
     def on_no_answer(self, reason: str, now: float, *, terminating: bool = False) -> None:
         """A request got no answer: the connection was lost, or it timed out.
 
-        Unlike Java, which waits for five minutes or gives up, this asks again soon, and then more and more
-        rarely.
+        Unlike Java, which waits for five minutes or gives up, this asks again soon a few times.
 
         Args:
             reason: why, in words.
@@ -206,7 +209,12 @@ class TelemetryReporter:
         self.problem = reason
         self._failures += 1
         self._become(State.SUBSCRIPTION_NEEDED)
-        self._due_at = now + self._retry_pause(self._failures)
+        self._due_at = now + self._pause(self._failures)
+
+    def _pause(self, failures: int) -> float:
+        if failures > _QUICK_RETRIES:
+            return DEFAULT_PUSH_INTERVAL_MS / 1000
+        return self._retry_pause(failures) if failures else 0.0
 
     def _ends(self, terminating: bool) -> bool:
         """Whether an answer has nothing to say any more, since the producer is being closed."""
@@ -224,7 +232,7 @@ class TelemetryReporter:
         if name in _ASK_AGAIN_AT_ONCE:
             # The first time at once; a broker that goes on like that is not asked without end.
             self._failures += 1
-            pause = self._retry_pause(self._failures - 1) if self._failures > 1 else 0.0
+            pause = self._pause(self._failures - 1)
         elif name in _ASK_AGAIN_LATER:
             known = self.subscription
             pause = (DEFAULT_PUSH_INTERVAL_MS if known is None else known.push_interval_ms) / 1000
