@@ -44,6 +44,7 @@ class Measurement:
         requests: Produce requests, warm-up included; None where the target cannot tell.
         bytes_out: bytes that the client sent, all requests, warm-up included; None likewise.
         all_records: the records that these two belong to.
+        rss: the resident set once all is acknowledged, in bytes; None where the client cannot tell.
     """
 
     records: int
@@ -58,6 +59,7 @@ class Measurement:
     requests: int | None = None
     bytes_out: int | None = None
     all_records: int | None = None
+    rss: int | None = None
 
     @property
     def cpu_ns(self) -> float:
@@ -171,6 +173,7 @@ def measure(name: str, bootstrap: str, topic: str, workload: Workload) -> Measur
         client.send(workload.blocks(warmup, measured))
     client.drain()
     end, after = perf_counter(), _cpu(spinner)
+    rss = _resident("VmRSS")
 
     expected = (warmup + measured) * workload.block if SPECS[name].reports else 0
     if client.failed or client.acked != expected:
@@ -184,18 +187,20 @@ def measure(name: str, bootstrap: str, topic: str, workload: Workload) -> Measur
         seconds=end - start,
         cpu_seconds=after[0] - before[0],
         system_seconds=after[1] - before[1],
-        peak_rss=_peak_rss(),
+        # Linux counts what the parent had when it started this process into ru_maxrss, but not into VmHWM.
+        peak_rss=_resident("VmHWM") or resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * RSS_UNIT,
+        rss=rss,
         **_latency(sorted(client.latencies)),
     )
 
 
-def _peak_rss() -> int:
-    # Linux counts what the parent had when it started this process into ru_maxrss, but not into VmHWM.
+def _resident(field: str) -> int | None:
+    """Bytes that Linux shows for this process under a name of ``/proc/self/status``."""
     with suppress(OSError):
-        found = re.search(r"^VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text(), re.MULTILINE)
+        found = re.search(rf"^{field}:\s+(\d+) kB", Path("/proc/self/status").read_text(), re.MULTILINE)
         if found is not None:
             return int(found[1]) * 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * RSS_UNIT
+    return None
 
 
 def _latency(ordered: list[float]) -> dict[str, Any]:

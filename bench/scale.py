@@ -74,7 +74,10 @@ def points(records: int) -> list[Point]:
         # As many bytes as the others send, but neither too few records to count nor too many to wait for.
         count = max(400, min(records, records * 300 // size))
         found.append(Point("bytes", size, Workload(count, max(1, count // 5), size=size), both))
-    found += [Point("records", n, Workload(n, records // 5)) for n in (records, records * 10)]
+    found += [
+        Point("records", n, Workload(n, records // 5), ("kprod", "kprod-dropped", "confluent"))
+        for n in (records, records * 10)
+    ]
     return found
 
 
@@ -152,13 +155,15 @@ def report(told: dict[str, Any]) -> str:
         for value, clients in values.items():
             for client, runs in clients.items():
                 measured = [Measurement(**run) for run in runs]
+                kept = [m.rss / 1e6 for m in measured if m.rss is not None]
                 cells = [f"{int(value):,}", client]
                 for name, figure, digits in figures:
                     size = int(value) if axis == "bytes" else 100
                     factor = size if name == "MB/s" else 1
                     cells.append(spread([figure(m) * factor for m in measured], digits))
+                cells.append(spread(kept, 1) if kept else "")
                 rows.append(cells)
-        texts.append(table([axis, "client", *(name for name, _, _ in figures)], rows))
+        texts.append(table([axis, "client", *(name for name, _, _ in figures), "MB at the end"], rows))
     rows = [
         [client, spread([run["cpu_us"] for run in runs]), spread([run["wakeups"] for run in runs], 1)]
         for client, runs in told.get("idle", {}).items()
