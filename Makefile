@@ -93,8 +93,11 @@ leaks: $(SANITIZED)/built $(STAMPS)/kprod $(STAMPS)/test
 	$(UNDER_SANITIZERS) ASAN_OPTIONS=detect_leaks=1:fast_unwind_on_malloc=0 $(BIN)/python -m tests.fuzz.leaks $(ARGS)
 	$(BIN)/python -m tests.fuzz.leaks $(ARGS)
 
-# Preloaded, it makes threads give way after an unlock or before a lock (tests/fuzz/preempt.c). ARGS are the driver's.
-PREEMPT := build/races/preempt.so
+# Preloaded, it makes threads give way after an unlock or before a lock (tests/fuzz/preempt.c), of which it sees those of
+# the C library: the build is one that has no others. ARGS are the driver's.
+RACES := build/races
+PREEMPT := $(RACES)/preempt.so
+UNDER_PREEMPTION = PYTHONPATH=$(RACES)/lib LD_PRELOAD=$(PREEMPT)
 RACED := tests/mock/test_producer_send.py tests/mock/test_producer_send_many.py tests/mock/test_producer_futures.py \
     tests/mock/test_producer_callback_order.py tests/mock/test_producer_close.py tests/mock/test_producer_gapless.py
 
@@ -102,9 +105,13 @@ $(PREEMPT): tests/fuzz/preempt.c
 	@mkdir -p $(@D)
 	$(CC) -O2 -Wall -Wextra -shared -fPIC -o $@ $< -ldl
 
-races: $(PREEMPT) $(STAMPS)/kprod $(STAMPS)/test
-	LD_PRELOAD=$(PREEMPT) $(BIN)/python -m pytest -p no:cacheprovider --timeout=600 $(RACED)
-	LD_PRELOAD=$(PREEMPT) $(BIN)/python -m tests.fuzz.races $(ARGS)
+$(RACES)/built: $(STAMPS)/tools $(NATIVE) $(wildcard src/kprod/*.py src/kprod/*/*.py src/kprod/*/*/*.py)
+	KPROD_LATCHES=mutex $(BIN)/python setup.py --quiet build --build-temp $(RACES)/temp --build-lib $(RACES)/lib
+	@touch $@
+
+races: $(PREEMPT) $(RACES)/built $(STAMPS)/kprod $(STAMPS)/test
+	$(UNDER_PREEMPTION) $(BIN)/python -m pytest -p no:cacheprovider --timeout=600 $(RACED)
+	$(UNDER_PREEMPTION) $(BIN)/python -m tests.fuzz.races $(ARGS)
 
 # The interpreter is not instrumented: TSan sees its locks, and the core's memory.
 TSAN := build/tsan

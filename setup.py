@@ -3,6 +3,7 @@
 Environment switches:
     KPROD_DEBUG=1     bounds checks and assertions back on, no optimisation
     KPROD_SANITIZE=1  AddressSanitizer and UndefinedBehaviorSanitizer; KPROD_SANITIZE=thread: ThreadSanitizer
+    KPROD_LATCHES=mutex  the lock of partitions is the C library's, which tests can intercept
     KPROD_WERROR=1    C warnings are errors
     KPROD_ONLY=a,b    build these modules of the core only
 """
@@ -75,6 +76,8 @@ def macros() -> list[tuple[str, str | None]]:
     if SANITIZERS:
         # Objects that were released go back to the allocator at once, so that a use after that is seen.
         names.append(("CYTHON_USE_FREELISTS", "0"))
+    if os.environ.get("KPROD_LATCHES") == "mutex":
+        names.append(("KP_LATCH_IS_MUTEX", "1"))
     return names
 
 

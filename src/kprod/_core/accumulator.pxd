@@ -4,7 +4,7 @@ from libc.stdint cimport int32_t, int64_t, intptr_t, uint64_t
 
 from kprod._core.buffer_pool cimport kp_pool
 from kprod._core.future cimport Batch
-from kprod._core.platform cimport kp_cond, kp_mutex
+from kprod._core.platform cimport kp_clock, kp_cond, kp_mutex
 from kprod._core.record_batch cimport kp_record
 from kprod._core.structs cimport kp_batch, kp_broker, kp_partition, kp_topic
 
@@ -22,6 +22,7 @@ cdef struct kp_accumulator:
     int32_t flushing           # [a] flush() calls under way: nothing lingers
     int32_t flush_calls        # [a] counts them, so that the loop sees a new one
     int32_t keep_headers       # [const] delivery_report_headers
+    kp_clock clock             # the monotonic clock, for what runs per record
     int64_t wall_offset_ms     # [a] wall clock minus monotonic clock, ms
     int64_t wall_read_us       # [a] when it was read
     # -- every batch that is not decided, oldest first

@@ -26,11 +26,11 @@ from kprod._core.buffer_pool cimport (
 from kprod._core.compression cimport compress, compress_into, compressed_bound
 from kprod._core.future cimport Batch, publish_outcome, running_hub, waiting_functions
 from kprod._core.platform cimport (
-    kp_add32, kp_add64, kp_cas_ptr, kp_cond_broadcast, kp_cond_destroy, kp_cond_init, kp_cond_signal, kp_cond_wait,
-    kp_cond_wait_us, kp_exchange32, kp_exchange64, kp_exchange_ptr, kp_load32, kp_load32_relaxed, kp_load64,
-    kp_load64_relaxed, kp_load_ptr, kp_monotonic_us, kp_mutex_destroy, kp_mutex_init, kp_mutex_lock, kp_mutex_unlock,
-    kp_realtime_ms, kp_store32, kp_store32_relaxed, kp_store64, kp_store64_relaxed, kp_store_ptr, kp_store_ptr_relaxed,
-    kp_wake_write,
+    kp_add32, kp_add64, kp_cas_ptr, kp_clock_init, kp_clock_read, kp_cond_broadcast, kp_cond_destroy, kp_cond_init,
+    kp_cond_signal, kp_cond_wait, kp_cond_wait_us, kp_exchange32, kp_exchange64, kp_exchange_ptr, kp_latch_destroy,
+    kp_latch_init, kp_latch_lock, kp_latch_unlock, kp_load32, kp_load32_relaxed, kp_load64, kp_load64_relaxed,
+    kp_load_ptr, kp_monotonic_us, kp_mutex_destroy, kp_mutex_init, kp_mutex_lock, kp_mutex_unlock, kp_realtime_ms,
+    kp_store32, kp_store32_relaxed, kp_store64, kp_store64_relaxed, kp_store_ptr, kp_store_ptr_relaxed, kp_wake_write,
 )
 from kprod._core.record_batch cimport kp_record
 from kprod._core.structs cimport (
@@ -87,7 +87,7 @@ cdef class Topic:
     def __dealloc__(self):
         cdef int32_t i
         for i in range(self.t.n_known):
-            kp_mutex_destroy(&self.t.partitions[i].lock)
+            kp_latch_destroy(&self.t.partitions[i].lock)
             free(self.t.partitions[i])
         free(self.t.partitions)
         for address in self.arrays or ():
@@ -124,7 +124,7 @@ cdef class Topic:
                 p = <kp_partition*>calloc(1, sizeof(kp_partition))
                 if p == NULL:
                     raise MemoryError
-                kp_mutex_init(&p.lock)
+                kp_latch_init(&p.lock)
                 p.topic = &self.t
                 p.index = i
                 p.leader_id = -1
@@ -338,6 +338,7 @@ cdef void locked_close_open(kp_partition* p) noexcept nogil:
     cdef kp_batch* b = p.open
     p.open = NULL
     kp_store64_relaxed(&p.last_capacity, b.capacity)
+    kp_store32_relaxed(&p.last_count, b.count)
     b.raw_length = b.length
     kp_store32_relaxed(&b.stage, STAGE_COMPRESSING if p.topic.codec else STAGE_CLOSED)
     kp_add64(&p.topic.sticky_bytes, b.length)
@@ -478,13 +479,19 @@ cdef inline int64_t first_capacity(kp_accumulator* a, kp_partition* p, int64_t n
     return pool_capacity_for(a.pool, capacity if capacity > need else need)
 
 
+cdef inline int32_t first_records(kp_partition* p) noexcept nogil:
+    """How many records a new batch has room to describe at first: a few more than the partition's last one had."""
+    cdef int32_t records = kp_load32_relaxed(&p.last_count)
+    return records + records // 8 if records > FIRST_INFO else <int32_t>FIRST_INFO
+
+
 cdef int give_buffers(kp_accumulator* a, kp_batch* b, uint8_t* data, int64_t capacity, int64_t charge,
                       int32_t records) noexcept nogil:
     """Hand a batch what is charged already, and allocate the rest of it.
 
     0: the C library has no memory (`data` may be NULL for that reason); nothing is charged any more.
     """
-    cdef int64_t now_us = kp_monotonic_us()
+    cdef int64_t now_us = kp_clock_read(&a.clock)
     release_info(b)            # left from an earlier try with the same batch
     b.data = data
     if records > FIRST_INFO:
@@ -605,7 +612,8 @@ cdef int compress_batch(kp_accumulator* a, Batch batch) except -1:
             spare = pool_alloc(a.pool, spare_capacity)
             if spare == NULL:
                 raise MemoryError(f"no memory for the {bound} bytes that compressed records may take")
-            size = compress_into(p.topic.codec, b.data + BATCH_OVERHEAD, b.length - BATCH_OVERHEAD, spare)
+            size = compress_into(
+                p.topic.codec, p.topic.level, b.data + BATCH_OVERHEAD, b.length - BATCH_OVERHEAD, spare)
             result = spare
         else:
             packed = compress(p.topic.codec, p.topic.level,
@@ -632,9 +640,9 @@ cdef int compress_batch(kp_accumulator* a, Batch batch) except -1:
         b.length = size
         b.codec = p.topic.codec
     pool_free(a.pool, spare, spare_capacity)
-    kp_mutex_lock(&p.lock)
+    kp_latch_lock(&p.lock)
     kp_store32_relaxed(&b.stage, STAGE_CLOSED)
-    kp_mutex_unlock(&p.lock)
+    kp_latch_unlock(&p.lock)
     mark_dirty(a, p)
     wake_loop(a, 0)
     return 0
@@ -663,6 +671,7 @@ cdef class Accumulator:
         kp_cond_init(&self.a.progress)
         kp_cond_init(&self.a.done_cond)
         kp_cond_init(&self.a.compress_cond)
+        kp_clock_init(&self.a.clock)
         self.a.pool = pool_new(buffer_memory, batch_size)
         if self.a.pool == NULL:
             raise MemoryError
@@ -729,7 +738,7 @@ cdef class Accumulator:
             if auto_timestamp:
                 r.timestamp = now_us // 1000 + kp_load64_relaxed(&a.wall_offset_ms)
             opened = 0
-            kp_mutex_lock(&p.lock)
+            kp_latch_lock(&p.lock)
             before = p.open
             result = locked_append(a, p, r, now_us, on_delivery, headers, owner, index)
             if result == NO_OPEN_BATCH and before == NULL:
@@ -741,7 +750,7 @@ cdef class Accumulator:
                     before = p.open
                     result = locked_append(a, p, r, now_us, on_delivery, headers, owner, index)
             closed = before if p.open != before else NULL
-            kp_mutex_unlock(&p.lock)
+            kp_latch_unlock(&p.lock)
             if opened:
                 spare = None
         if spare is not None:
@@ -790,7 +799,8 @@ cdef class Accumulator:
         cdef kp_partition* p = topic.partition(partition)
         cdef int64_t need = BATCH_OVERHEAD + r.fixed_size + 20
         cdef int64_t capacity, charge, left, waited_from
-        cdef int64_t description = FIRST_INFO * <int64_t>(sizeof(kp_record_info) + slots * sizeof(void*))
+        cdef int64_t describes = <int64_t>(sizeof(kp_record_info) + slots * sizeof(void*))
+        cdef int32_t records = first_records(p)
         cdef int charged, state
         cdef int32_t gate
         cdef kp_pool_waiter waiter
@@ -800,16 +810,17 @@ cdef class Accumulator:
         self.await_leader(topic, partition, need, deadline)
         batch = self.empty_batch(topic)
         capacity = first_capacity(a, p, need)
-        charge = capacity + description
+        charge = capacity + records * describes
         charged = pool_try_take(a.pool, charge, capacity, &data)
         while not charged and self.wait_in_hub(charge, deadline):
             charged = pool_try_take(a.pool, charge, capacity, &data)
         if not charged:
             # Under pressure take no more than this record needs.
+            records = FIRST_INFO
             capacity = pool_capacity_for(a.pool, need)
-            if capacity + description > a.pool.limit:
+            if capacity + records * describes > a.pool.limit:
                 capacity = need
-            charge = capacity + description
+            charge = capacity + records * describes
             if charge > a.pool.limit:
                 charge = a.pool.limit
             waited_from = kp_monotonic_us()
@@ -846,7 +857,7 @@ cdef class Accumulator:
                 raise self.reporter.delivery_error(
                     ERROR_BUFFER_EXHAUSTED, None, topic.name, partition, kp_load32(&p.leader_id), "no", 0,
                     (kp_monotonic_us() - waited_from) / 1000.0, 0, 1)
-        if not give_buffers(a, &batch.b, data, capacity, charge, FIRST_INFO):
+        if not give_buffers(a, &batch.b, data, capacity, charge, records):
             raise MemoryError(f"no memory for a record batch of {capacity} bytes")
         return batch
 

@@ -10,7 +10,7 @@ from kprod._core.accumulator cimport (
     Accumulator, Topic, choose_sticky, kp_accumulator, locked_close_open, locked_grow, locked_object_slots,
 )
 from kprod._core.platform cimport (
-    kp_load64_relaxed, kp_load_ptr, kp_monotonic_us, kp_mutex_lock, kp_mutex_unlock,
+    kp_clock_us, kp_latch_lock, kp_latch_unlock, kp_load64_relaxed, kp_load_ptr,
 )
 from kprod._core.record_batch cimport kp_record, write_record
 from kprod._core.structs cimport kp_batch, kp_partition, kp_record_info
@@ -91,7 +91,7 @@ cdef inline int append(Accumulator accumulator, Topic topic, int32_t partition, 
     its place there. Waits up to `max_block_s` seconds when buffer.memory is used up.
     """
     cdef kp_accumulator* a = &accumulator.a
-    cdef int64_t now_us = kp_monotonic_us()
+    cdef int64_t now_us = kp_clock_us(&a.clock)
     cdef int auto_timestamp = r.timestamp < 0
     cdef int32_t chosen = partition if partition >= 0 else choose_sticky(a, &topic.t)
     cdef kp_partition* p = (<kp_partition**>kp_load_ptr(<void**>&topic.t.partitions))[chosen]
@@ -99,10 +99,10 @@ cdef inline int append(Accumulator accumulator, Topic topic, int32_t partition, 
     cdef int result
     if auto_timestamp:
         r.timestamp = now_us // 1000 + kp_load64_relaxed(&a.wall_offset_ms)
-    kp_mutex_lock(&p.lock)
+    kp_latch_lock(&p.lock)
     before = p.open
     result = locked_append(a, p, r, now_us, on_delivery, headers, owner, index)
-    kp_mutex_unlock(&p.lock)
+    kp_latch_unlock(&p.lock)
     if result == APPENDED:
         return 0
     return accumulator.append_further(topic, partition, r, on_delivery, headers, max_block_s, owner, index, now_us,

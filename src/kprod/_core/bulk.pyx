@@ -32,8 +32,8 @@ from kprod._core.future cimport Batch
 from kprod._core.headers cimport encode_headers, free_headers, kp_headers
 from kprod._core.murmur2 cimport murmur2_partition
 from kprod._core.platform cimport (
-    kp_add32, kp_load32, kp_load32_relaxed, kp_load64, kp_load64_relaxed, kp_load_ptr, kp_monotonic_us, kp_mutex_lock,
-    kp_mutex_unlock,
+    kp_add32, kp_latch_lock, kp_latch_unlock, kp_load32, kp_load32_relaxed, kp_load64, kp_load64_relaxed, kp_load_ptr,
+    kp_monotonic_us,
 )
 from kprod._core.producer cimport ProducerCore
 from kprod._core.record_batch cimport RECORD_OVERHEAD_BOUND, kp_record, kp_record_fixed_size, write_record
@@ -425,11 +425,11 @@ cdef int append_block(kp_bulk* c) noexcept nogil:
         now_us = kp_monotonic_us()
         opened = closed = 0
         taken = 0
-        kp_mutex_lock(&p.lock)
+        kp_latch_lock(&p.lock)
         if p.open == NULL and c.spare.b != NULL:
             if not locked_open_batch(a, p, c.spare.b, c.spare.owner, now_us,
                                      timestamp_of(c, index_at(c, c.at), now_us)):
-                kp_mutex_unlock(&p.lock)
+                kp_latch_unlock(&p.lock)
                 return GATE_IS_SHUT
             c.spare.b = NULL
             opened = 1
@@ -441,7 +441,7 @@ cdef int append_block(kp_bulk* c) noexcept nogil:
             if taken > 0:
                 # Until this thread has the GIL and can take a reference.
                 kp_add32(&b.pins, 1)
-        kp_mutex_unlock(&p.lock)
+        kp_latch_unlock(&p.lock)
         if taken > 0:
             segment = &c.segments[c.n_segments]
             segment.owner = b.owner

@@ -8,4 +8,4 @@ cpdef bytes compress(int codec, int level, object buffer)
 cdef Py_ssize_t compressed_bound(int codec, int level, Py_ssize_t n) except -1
 
 # The same as compress(), written to `target`, which has that many bytes; returns how many were written.
-cdef Py_ssize_t compress_into(int codec, const uint8_t* source, Py_ssize_t n, uint8_t* target) except -1
+cdef Py_ssize_t compress_into(int codec, int level, const uint8_t* source, Py_ssize_t n, uint8_t* target) except -1

@@ -4,17 +4,22 @@ Every codec is somebody else's library, imported when it is first used:
 
 gzip    zlib of the standard library
 snappy  cramjam
-lz4     cramjam (levels from 3 up: the package lz4, if it is there)
+lz4     liblz4, which the package lz4 brings, called without Python; else
+        cramjam (levels from 3 up: the package lz4, if it is there)
 zstd    the package zstandard, else compression.zstd of the standard library
         (Python 3.14, PEP 784), else cramjam
 
 cramjam has wheels for every platform and Python that kprod has wheels for,
 the packages lz4 and zstandard have not: where there are several, the first
-that can be imported is taken, ``Codec.implementation`` tells which. cramjam comes
-first for lz4 because it writes to memory of ours: the package makes a bytes
-object of 64 KiB for every batch, and takes a sixth more time in all. On
-free-threaded Python those two come last, since importing a module that does
-not declare to run without the GIL switches the GIL on for the process.
+that can be imported is taken, ``Codec.implementation`` tells which. For lz4,
+functions of liblz4 come first where the package's module exports them (not on
+Windows): a library that gives the GIL away for the tenth of a millisecond that
+a batch takes has to get it back from whoever took it meanwhile. cramjam comes
+next because it writes to memory of ours: the package makes a bytes object of
+64 KiB for every batch. On free-threaded Python the packages lz4 and zstandard
+come last, since importing a module that does not declare to run without the
+GIL switches the GIL on for the process; liblz4's functions are found without
+importing it.
 
 What is written is what the Java producer writes, since Java is what reads it:
 
@@ -27,6 +32,8 @@ lz4     an LZ4 frame with independent blocks of 64 KiB (Java refuses dependent
 zstd    one frame, with content size (consumers can allocate once)
 """
 
+import importlib.util
+import os
 import sys
 import sysconfig
 import threading
@@ -35,6 +42,7 @@ import zlib
 from cpython.buffer cimport PyBUF_READ, PyBUF_SIMPLE, PyBUF_WRITE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from cpython.memoryview cimport PyMemoryView_FromMemory
+from libc.limits cimport INT_MAX
 from libc.stdint cimport int32_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 
@@ -44,6 +52,11 @@ cimport cython
 
 cdef extern from "kp_endian.h" nogil:
     uint32_t load_le32 "kp_load_le32"(const uint8_t* p)
+
+cdef extern from "kp_lz4.h" nogil:
+    int kp_lz4_find(const char* path)
+    int kp_lz4_fast(const char* source, char* target, int size, int capacity, int acceleration)
+    int kp_lz4_slow(const char* source, char* target, int size, int capacity, int level)
 
 # The codec ids are bits 0-2 of a batch's attributes (KIP-98, zstd: KIP-110).
 cdef enum:
@@ -61,15 +74,16 @@ cdef enum:
     LZ4_PACKAGE = 3
     ZSTANDARD = 4
     COMPRESSION_ZSTD = 5
+    LIBLZ4 = 6
 
-cdef tuple LIBRARIES = (None, "zlib", "cramjam", "lz4", "zstandard", "compression.zstd")
+cdef tuple LIBRARIES = (None, "zlib", "cramjam", "lz4", "zstandard", "compression.zstd", "liblz4")
 cdef bint FREE_THREADED = bool(sysconfig.get_config_var("Py_GIL_DISABLED"))
 # By codec id, the best first.
 cdef tuple CHOICES = (
     (),
     (ZLIB,),
     (CRAMJAM,),
-    (CRAMJAM, LZ4_PACKAGE),
+    (LIBLZ4, CRAMJAM, LZ4_PACKAGE),
     (COMPRESSION_ZSTD, CRAMJAM, ZSTANDARD) if FREE_THREADED else (ZSTANDARD, COMPRESSION_ZSTD, CRAMJAM),
 )
 cdef int chosen[5]
@@ -90,7 +104,7 @@ cdef class Codec:
     Attributes:
         id: the number in a batch's attributes.
         name: as in the option ``compression.type``.
-        implementation: the library that does the work: "zlib", "cramjam", "lz4", "zstandard" or
+        implementation: the library that does the work: "zlib", "cramjam", "liblz4", "lz4", "zstandard" or
             "compression.zstd"; None for ``none``. Asking imports it.
         min_level: lowest compression level, None for a codec without levels.
         max_level: highest compression level, None for a codec without levels.
@@ -145,6 +159,8 @@ cdef int import_library(int library) except -1:
     elif library == LZ4_PACKAGE:
         import lz4.frame as module
         lz4_frame = module
+    elif library == LIBLZ4:
+        find_liblz4()
     elif library == ZSTANDARD:
         import zstandard as module
         zstandard = module
@@ -307,14 +323,16 @@ cpdef bytes compress(int codec, int level, object buffer):
 
 
 cdef Py_ssize_t compressed_bound(int codec, int level, Py_ssize_t n) except -1:
-    if codec != LZ4 or level >= LZ4_FIRST_SLOW_LEVEL:
+    if codec != LZ4:
         return 0
     load(codec)
-    return lz4_bound(n) if chosen[LZ4] == CRAMJAM else 0
+    if chosen[LZ4] == LIBLZ4 or (chosen[LZ4] == CRAMJAM and level < LZ4_FIRST_SLOW_LEVEL):
+        return lz4_bound(n)
+    return 0
 
 
-cdef Py_ssize_t compress_into(int codec, const uint8_t* source, Py_ssize_t n, uint8_t* target) except -1:
-    return write_lz4_frame(source, n, target)
+cdef Py_ssize_t compress_into(int codec, int level, const uint8_t* source, Py_ssize_t n, uint8_t* target) except -1:
+    return write_lz4_frame(level, source, n, target)
 
 
 # ---- decompress -------------------------------------------------------------

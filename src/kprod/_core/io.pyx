@@ -29,11 +29,11 @@ from kprod._core.endian cimport load_be32, store_be32
 from kprod._core.future cimport Batch, publish_outcome
 from kprod._core.platform cimport (
     KP_IOV_MAX, KP_SOCK_AGAIN, kp_add32, kp_add64, kp_cond_destroy, kp_cond_init, kp_cond_signal, kp_cond_wait_us,
-    kp_count64, kp_iov, kp_iov_advance, kp_iov_len, kp_iov_set, kp_load32, kp_load32_relaxed, kp_load_ptr,
-    kp_monotonic_us, kp_mutex_destroy, kp_mutex_init, kp_mutex_lock, kp_mutex_unlock, kp_poll, kp_pollfd,
-    kp_pollfd_invalid, kp_pollfd_readable, kp_pollfd_set, kp_pollfd_writable, kp_sock_close, kp_sock_connect_error,
-    kp_sock_recv, kp_sock_send, kp_store32, kp_store32_relaxed, kp_store64, kp_store64_relaxed, kp_store_ptr,
-    kp_store_ptr_relaxed, kp_wake_drain,
+    kp_count64, kp_iov, kp_iov_advance, kp_iov_len, kp_iov_set, kp_latch_lock, kp_latch_unlock, kp_load32,
+    kp_load32_relaxed, kp_load_ptr, kp_monotonic_us, kp_mutex_destroy, kp_mutex_init, kp_mutex_lock, kp_mutex_unlock,
+    kp_poll, kp_pollfd, kp_pollfd_invalid, kp_pollfd_readable, kp_pollfd_set, kp_pollfd_writable, kp_sock_close,
+    kp_sock_connect_error, kp_sock_recv, kp_sock_send, kp_store32, kp_store32_relaxed, kp_store64, kp_store64_relaxed,
+    kp_store_ptr, kp_store_ptr_relaxed, kp_wake_drain,
 )
 from kprod._core.produce cimport (
     build_produce_request, close_produce_response, close_topic, free_request, kp_partition_response, next_partition,

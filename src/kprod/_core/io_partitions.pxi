@@ -121,6 +121,7 @@ cdef void locked_queue_remove(kp_partition* p, kp_batch* b) noexcept nogil:
     if p.open == b:
         p.open = NULL
         kp_store64_relaxed(&p.last_capacity, b.capacity)
+        kp_store32_relaxed(&p.last_count, b.count)
         b.raw_length = b.length
     b.next = NULL
     b.in_queue = 0
@@ -198,7 +199,7 @@ cdef void evaluate(kp_loop* loop, kp_partition* p, int64_t now_us) noexcept nogi
             else:
                 at_us = p.retry_head.retry_at_us
     elif kp_load_ptr(<void**>&p.head) != NULL:
-        kp_mutex_lock(&p.lock)
+        kp_latch_lock(&p.lock)
         b = p.head
         if b != NULL:
             if b.stage == STAGE_OPEN:
@@ -211,7 +212,7 @@ cdef void evaluate(kp_loop* loop, kp_partition* p, int64_t now_us) noexcept nogi
                     ready = 1
             elif b.stage == STAGE_CLOSED:
                 ready = 1
-        kp_mutex_unlock(&p.lock)
+        kp_latch_unlock(&p.lock)
         if ready and loop.transactional and not is_added(loop, p) and p.add_asked != loop.transaction_number:
             p.add_asked = loop.transaction_number
             post_values(loop, EVENT_ADD_PARTITION, -1, p.topic.number, p.index, 0)
@@ -250,7 +251,7 @@ cdef kp_batch* take_batch(kp_loop* loop, kp_partition* p, int64_t now_us, int64_
     else:
         if not may_send_new(loop, p):
             return NULL
-        kp_mutex_lock(&p.lock)
+        kp_latch_lock(&p.lock)
         b = p.head
         if b != NULL and b.length > room:
             too_large[0] = 1
@@ -264,7 +265,7 @@ cdef kp_batch* take_batch(kp_loop* loop, kp_partition* p, int64_t now_us, int64_
             b = NULL
         if b != NULL:
             locked_queue_remove(p, b)
-        kp_mutex_unlock(&p.lock)
+        kp_latch_unlock(&p.lock)
         if b == NULL:
             return NULL
         b.drained_us = now_us
@@ -471,15 +472,15 @@ cdef int give_up(kp_loop* loop, kp_batch* b, int32_t error) noexcept nogil:
     """Fail a batch wherever it is. 0: not now, another thread works on its bytes."""
     cdef kp_partition* p = b.partition
     cdef int stage
-    kp_mutex_lock(&p.lock)
+    kp_latch_lock(&p.lock)
     stage = b.stage
     if stage == STAGE_COMPRESSING or stage == STAGE_SPLIT or stage == STAGE_DONE:
-        kp_mutex_unlock(&p.lock)
+        kp_latch_unlock(&p.lock)
         return 0
     if b.in_queue:
         locked_queue_remove(p, b)
     b.stage = STAGE_DONE
-    kp_mutex_unlock(&p.lock)
+    kp_latch_unlock(&p.lock)
     if stage == STAGE_IN_FLIGHT:
         # Its memory stays with the request until the response, or the end of the connection.
         flight_remove(p, b)

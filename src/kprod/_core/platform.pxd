@@ -19,6 +19,21 @@ cdef extern from "kp_thread.h" nogil:
     int64_t kp_monotonic_us()
     int64_t kp_realtime_ms()
 
+cdef extern from "kp_latch.h" nogil:
+    ctypedef struct kp_latch:
+        pass
+    void kp_latch_init(kp_latch* l)
+    void kp_latch_destroy(kp_latch* l)
+    void kp_latch_lock(kp_latch* l)
+    void kp_latch_unlock(kp_latch* l)
+
+cdef extern from "kp_clock.h" nogil:
+    ctypedef struct kp_clock:
+        pass
+    void kp_clock_init(kp_clock* c)
+    int64_t kp_clock_read(kp_clock* c)
+    int64_t kp_clock_us(kp_clock* c)
+
 cdef extern from "kp_atomic.h" nogil:
     int32_t kp_load32(const int32_t* p)
     void kp_store32(int32_t* p, int32_t v)

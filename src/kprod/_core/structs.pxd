@@ -6,7 +6,7 @@ Who owns and who guards what:
   moment the batch is opened until it is both decided and no longer part of a request, so C code may use the
   pointer without the GIL all that time. ``data`` belongs to the batch and comes from the buffer pool.
 * ``kp_partition`` and ``kp_topic`` are owned by their ``Topic`` object, live as long as it, and are never moved.
-* Fields say the lock that guards them: [p] the partition's mutex, [io] the network loop's mutex,
+* Fields say the lock that guards them: [p] the partition's latch, [io] the network loop's mutex,
   [b] the batch's mutex, [acc] the accumulator's mutex; [a] is atomic, [const] is set before it is shared.
 
 Lock order: io > p > acc > b > pool; never the other way, and never the GIL inside any of them.
@@ -15,7 +15,7 @@ from cpython.object cimport PyObject
 from libc.stdint cimport int8_t, int16_t, int32_t, int64_t, intptr_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free
 
-from kprod._core.platform cimport kp_cond, kp_mutex
+from kprod._core.platform cimport kp_cond, kp_latch, kp_mutex
 
 
 cdef enum:
@@ -179,7 +179,7 @@ cdef struct kp_batch:
 
 
 cdef struct kp_partition:
-    kp_mutex lock              # [p]
+    kp_latch lock              # [p]
     kp_topic* topic            # [const]
     int32_t index              # [const] partition number
     int32_t queued             # [a] batches in the deque (the adaptive partitioner's load figure)
@@ -187,6 +187,7 @@ cdef struct kp_partition:
     kp_batch* head             # [p] deque of batches that were never sent
     kp_batch* tail             # [p]
     int64_t last_capacity      # [a] written under [p]: size of the last batch, a good first guess for the next
+    int32_t last_count         # [a] the same: its records
     # -- towards the network loop
     int32_t dirty              # [a] in the dirty list
     kp_partition* dirty_next

@@ -1,5 +1,5 @@
 /* Atomic access to plain fields of the core's structs. All orderings are sequentially consistent
- * unless the name says relaxed: these run per batch, or are plain loads on x86-64 and ARMv8. */
+ * unless the name says relaxed or release: these run per batch, or are plain loads on x86-64 and ARMv8. */
 #ifndef KP_ATOMIC_H
 #define KP_ATOMIC_H
 
@@ -19,6 +19,7 @@ static inline int32_t kp_load32_relaxed(const int32_t *p) { return *(volatile co
 static inline int64_t kp_load64_relaxed(const int64_t *p) { return *(volatile const int64_t *)p; }
 static inline void kp_store32_relaxed(int32_t *p, int32_t v) { *(volatile int32_t *)p = v; }
 static inline void kp_store64_relaxed(int64_t *p, int64_t v) { *(volatile int64_t *)p = v; }
+static inline void kp_store32_release(int32_t *p, int32_t v) { kp_store32(p, v); }
 static inline void kp_store_ptr_relaxed(void **p, void *v) { *(void *volatile *)p = v; }
 static inline void *kp_load_ptr(void *const *p) { return (void *)_InterlockedOr64((volatile int64_t *)p, 0); }
 static inline void kp_store_ptr(void **p, void *v) { _InterlockedExchangePointer(p, v); }
@@ -39,6 +40,7 @@ static inline int32_t kp_load32_relaxed(const int32_t *p) { return __atomic_load
 static inline int64_t kp_load64_relaxed(const int64_t *p) { return __atomic_load_n(p, __ATOMIC_RELAXED); }
 static inline void kp_store32_relaxed(int32_t *p, int32_t v) { __atomic_store_n(p, v, __ATOMIC_RELAXED); }
 static inline void kp_store64_relaxed(int64_t *p, int64_t v) { __atomic_store_n(p, v, __ATOMIC_RELAXED); }
+static inline void kp_store32_release(int32_t *p, int32_t v) { __atomic_store_n(p, v, __ATOMIC_RELEASE); }
 static inline void kp_store_ptr_relaxed(void **p, void *v) { __atomic_store_n(p, v, __ATOMIC_RELAXED); }
 static inline void *kp_load_ptr(void *const *p) { return __atomic_load_n(p, __ATOMIC_SEQ_CST); }
 static inline void kp_store_ptr(void **p, void *v) { __atomic_store_n(p, v, __ATOMIC_SEQ_CST); }

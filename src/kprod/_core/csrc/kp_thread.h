@@ -46,10 +46,14 @@ static inline int64_t kp_realtime_ms(void) {
     t.HighPart = ft.dwHighDateTime;
     return (int64_t)(t.QuadPart / 10000u) - 11644473600000LL;
 }
+static inline void kp_relax(void) { YieldProcessor(); }
+static inline void kp_yield(void) { SwitchToThread(); }
+static inline void kp_sleep_us(int64_t us) { Sleep((DWORD)((us + 999) / 1000)); }
 
 #else
 #include <errno.h>
 #include <pthread.h>
+#include <sched.h>
 #include <time.h>
 
 typedef pthread_mutex_t kp_mutex;
@@ -103,6 +107,19 @@ static inline int64_t kp_realtime_ms(void) {
     struct timespec ts;
     clock_gettime(CLOCK_REALTIME, &ts);
     return (int64_t)ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
+}
+/* Between two looks at something that is about to change. */
+static inline void kp_relax(void) {
+#if defined(__x86_64__) || defined(__i386__)
+    __builtin_ia32_pause();
+#elif defined(__aarch64__)
+    __asm__ volatile("yield");
+#endif
+}
+static inline void kp_yield(void) { sched_yield(); }
+static inline void kp_sleep_us(int64_t us) {
+    struct timespec ts = {(time_t)(us / 1000000), (long)(us % 1000000) * 1000};
+    nanosleep(&ts, NULL);
 }
 #endif
 
