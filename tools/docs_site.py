@@ -36,7 +36,7 @@ FROM_ROOT = {
 """Pages of the site that stand in the root of the repository."""
 
 _NAME = re.compile(r"(?<=<td><code>)[a-z]+(?:_[a-z]+)+(?=</code>)")
-_FLAG = re.compile(r"<code>(-[^<\s]+)</code>")
+_FLAG = re.compile(r"<code>(-[^<]{1,30})</code>")
 _LINK = re.compile(r"(?<!!)\[([^\]]*)\]\(([^)\s#]+)(#[^)\s]*)?\)")
 
 
