@@ -5,6 +5,7 @@
 #
 #   make build      sdist and wheel into dist/     make bench   benchmarks
 #   make docs       the documentation, into build/site; a warning is an error
+#   make look       the same, and every page looked at in Chromium or Chrome, light and dark
 #   make lint       ruff and mypy                  make clean   remove everything that was made
 #   make sanitize   unit and mock tests with AddressSanitizer and UndefinedBehaviorSanitizer
 #   make fuzz       ten million executions of every parser under the same; ARGS="--executions 1000 produce"
@@ -28,7 +29,7 @@ NATIVE := setup.py $(wildcard $(CORE)/*.pyx $(CORE)/*.pxd $(CORE)/*.pxi $(CORE)/
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test build bench docs lint clean kafka develop sanitize fuzz leaks races tsan constraints
+.PHONY: help demo test build bench docs look lint clean kafka develop sanitize fuzz leaks races tsan constraints
 
 help:
 	@sed -n '/^#/!q;s/^# \{0,1\}//p' Makefile
@@ -53,6 +54,9 @@ docs: $(STAMPS)/kprod $(STAMPS)/docs
 	$(BIN)/python tools/draw_mermaid.py --check
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict $(ARGS)
 	$(BIN)/python tools/check_site.py build/site
+
+look: docs $(STAMPS)/docs-browser
+	$(BIN)/python tools/look_at_site.py build/site
 
 lint: $(STAMPS)/kprod $(STAMPS)/test $(STAMPS)/bench $(STAMPS)/lint
 	$(BIN)/ruff check .
@@ -161,6 +165,6 @@ $(STAMPS)/kprod: $(STAMPS)/tools $(NATIVE)
 	$(PIP) install --no-build-isolation --editable .
 	@touch $@
 
-$(STAMPS)/test $(STAMPS)/bench $(STAMPS)/docs $(STAMPS)/lint: $(STAMPS)/$(PYTHON_VERSION) pyproject.toml
+$(STAMPS)/test $(STAMPS)/bench $(STAMPS)/docs $(STAMPS)/docs-browser $(STAMPS)/lint: $(STAMPS)/$(PYTHON_VERSION) pyproject.toml
 	$(PIP) install --group $(@F)
 	@touch $@

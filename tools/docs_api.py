@@ -17,7 +17,12 @@ import griffe
 _ROLE = re.compile(r":(?:class|meth|func|mod|attr|data|exc):`([~!]?)([^`<]+?)`")
 _SIGNATURE = re.compile(r"\A\w+(?:\.\w+)*\([^\n]*\)(?: -> [^\n]*)?\n+")
 _DOCTEST = re.compile(r"^( *)>>> .*\n(?:\1\S.*\n|\1 +.*\n)*", re.MULTILINE)
+_PAGE = re.compile(r"\bdocs/([\w-]+)\.md\b")
 _LITERAL = re.compile(r"^( *)(\S.*)::\n\n((?:\1 {4,}.*\n|\n)+)", re.MULTILINE)
+
+
+_EVIDENT = {"class-attribute", "instance-attribute", "module-attribute", "method descriptor"}
+"""Labels that say nothing to a reader."""
 
 
 class KprodDocstrings(griffe.Extension):
@@ -25,17 +30,31 @@ class KprodDocstrings(griffe.Extension):
 
     def on_package(self, *, pkg: griffe.Module, **_: Any) -> None:
         """Walk the whole package when it is loaded."""
+        # Modules that do not import an error name it under "Raises:" all the same.
+        for name, error in pkg["errors"].members.items():
+            if isinstance(error, griffe.Class) and name not in pkg.members:
+                pkg[name] = griffe.Alias(name, error)
         self._visit(pkg)
 
     def _visit(self, parent: griffe.Object) -> None:
-        for member in parent.members.values():
+        for member in list(parent.members.values()):
             if not isinstance(member, griffe.Object):
                 continue  # an alias: what it stands for is visited where it is defined
+            if member.name == "__init__" and _is_objects(member):
+                del parent.members["__init__"]  # the class is not for the reader to make
+                continue
+            member.labels -= _EVIDENT
             if member.docstring is None and "._core." in member.path:
                 _take_docstring(member)
             if member.docstring is not None:
                 member.docstring.value = converted(member.docstring.value, member)
             self._visit(member)
+
+
+def _is_objects(constructor: griffe.Object) -> bool:
+    """Whether a class that is compiled has no constructor but object's."""
+    said = constructor.docstring
+    return said is not None and said.value.split() == str(object.__init__.__doc__).split()
 
 
 def _take_docstring(member: griffe.Object) -> None:
@@ -54,6 +73,7 @@ def converted(text: str, where: griffe.Object) -> str:
     text = _SIGNATURE.sub("", text) + "\n"
     text = _DOCTEST.sub(_block, text)
     text = _LITERAL.sub(lambda found: f"{found[1]}{found[2]}:\n\n{_fenced(found[3], found[1])}", text)
+    text = _PAGE.sub(r'<a href="../\1.html"><code>\1</code></a>', text)
     return _ROLE.sub(lambda found: _reference(found[1], found[2].strip(), where), text).rstrip("\n")
 
 

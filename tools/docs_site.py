@@ -3,6 +3,7 @@
 * SECURITY.md, CONTRIBUTING.md and CHANGELOG.md, which stand in the root of the repository, become pages.
 * Links to files that are not part of the site lead to the repository, if ``repo_url`` is set, and are plain
   text otherwise.
+* Options of commands, such as --format, stay in one line; names of options in tables may be broken after a _.
 * A Mermaid diagram is shown as the picture that tools/draw_mermaid.py made of it: nothing is drawn
   or loaded when the page is read.
 """
@@ -34,6 +35,8 @@ FROM_ROOT = {
 }
 """Pages of the site that stand in the root of the repository."""
 
+_NAME = re.compile(r"(?<=<td><code>)[a-z]+(?:_[a-z]+)+(?=</code>)")
+_FLAG = re.compile(r"<code>(-[^<]{1,30})</code>")
 _LINK = re.compile(r"(?<!!)\[([^\]]*)\]\(([^)\s#]+)(#[^)\s]*)?\)")
 
 
@@ -51,6 +54,13 @@ def on_page_markdown(markdown: str, page: Page, config: Any, files: Files) -> st
     at = PurePosixPath(source or f"docs/{page.file.src_uri}")
     markdown = FENCE.sub(lambda found: _picture(found[1], page), markdown)
     return _LINK.sub(lambda found: _link(found, at, page, config.repo_url), markdown)
+
+
+def on_page_content(html: str, page: Page, config: Any, files: Files) -> str:
+    """Mark what site.css cannot find by itself: options of commands, words of names, tables of tests."""
+    html = _NAME.sub(lambda found: found[0].replace("_", "_<wbr>"), html)
+    html = _FLAG.sub(r'<code class="flag">\1</code>', html)
+    return f'<div class="tests">{html}</div>' if page.file.src_uri == "compatibility.md" else html
 
 
 def _picture(diagram: str, page: Page) -> str:
@@ -75,6 +85,10 @@ def _link(found: re.Match[str], at: PurePosixPath, page: Page, repo_url: str | N
     elif repo_url:
         return f"[{text}]({repo_url.rstrip('/')}/blob/main/{in_repository}{anchor})"
     else:
-        return text if text.strip("`") == in_repository else f"{text} (`{in_repository}` in the repository)"
+        return (
+            text
+            if text.strip("`").rstrip("/") == in_repository
+            else f"{text} (`{in_repository}` in the repository)"
+        )
     up = "../" * page.file.src_uri.count("/")
     return f"[{text}]({up}{wanted}{anchor})"

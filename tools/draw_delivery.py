@@ -11,7 +11,7 @@ DOCS = Path(__file__).resolve().parent.parent / "docs"
 
 _STYLE = """
 text{font:13px DejaVu Sans,Helvetica,Arial,sans-serif;fill:#1f2937}
-.h{font-weight:bold}.s{font-size:11.5px;fill:#4b5563}.g{fill:#15803d}.r{fill:#b91c1c}.m{text-anchor:middle}
+.h{font-weight:bold}.s{font-size:11.5px;fill:#4b5563}.g{fill:#15803d}.r{fill:#b91c1c}.m{text-anchor:middle}.e{text-anchor:end}
 .line{stroke:#64748b;stroke-width:1.4;fill:none}.dash{stroke-dasharray:5 4}.bad{stroke:#b91c1c}
 .good{stroke:#15803d}
 .box{fill:#eef2f7;stroke:#64748b;stroke-width:1.2}.ok{fill:#dcfce7;stroke:#15803d}.no{fill:#fee2e2;stroke:#b91c1c}
@@ -36,7 +36,7 @@ class Picture:
         ]
 
     def text(self, x: float, y: float, text: str, kind: str = "") -> None:
-        """A line of text; kinds: h heading, s small, g good, r bad, m centred."""
+        """A line of text; kinds: h heading, s small, g good, r bad, m centred, e ends at x."""
         self._parts.append(f'<text x="{x}" y="{y}" class="{kind}">{text}</text>')
 
     def box(self, x: float, y: float, width: float, height: float, text: str = "", kind: str = "box") -> None:
@@ -130,18 +130,18 @@ def lost_answer() -> None:
         batch = "batch, sequence 7" if idempotent else "batch"
         p.text(x + 160, 74, batch, "m s")
         p.arrow(x + 30, 80, x + 288, 92)
-        p.text(x + 282, 112, "written", "s g")
+        p.text(x + 284, 112, "written", "e s g")
         p.arrow(x + 290, 122, x + 150, 130, "bad", head=False)
         p.cross(x + 145, 130)
         p.text(x + 75, 134, "answer lost", "m s r")
         p.text(x + 160, 176, f"again: {batch}", "m s")
         p.arrow(x + 30, 182, x + 288, 194)
         if idempotent:
-            p.text(x + 235, 214, "known: not written", "m s g")
+            p.text(x + 284, 212, "known: not written", "e s g")
         else:
-            p.text(x + 235, 214, "written again", "m s r")
+            p.text(x + 284, 212, "written again", "e s r")
         p.arrow(x + 290, 236, x + 32, 248, "good")
-        p.text(x + 160, 236, "acknowledged", "m s")
+        p.text(x + 120, 236, "acknowledged", "m s")
         p.text(x + 30, 322, "in the log: ", "s")
         for copy in range(1 if idempotent else 2):
             p.box(x + 105 + copy * 70, 306, 62, 22, "batch", "ok" if copy == 0 else "no")

@@ -10,6 +10,7 @@ medium importance that most applications meet.
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -46,8 +47,9 @@ KafkaProducer({"bootstrap.servers": "kafka-1:9092,kafka-2:9092", "linger.ms": "2
 
 
 def cell(text: str) -> str:
-    """Text that is safe in a cell of a Markdown table."""
-    return text.replace("|", "\\|").replace("<", "&lt;").replace("\n", " ")
+    """Text that is safe in a cell of a Markdown table; names of pages become links."""
+    safe = text.replace("|", "\\|").replace("<", "&lt;").replace("\n", " ")
+    return re.sub(r"\b([a-z-]+)\.md\b", r"[\1](\g<0>)", safe)
 
 
 def default_of(option: Option) -> str:
