@@ -8,7 +8,7 @@ cdef enum:
     LZ4_BLOCK_64KIB = 4   # Java: BLOCKSIZE_64KB
     LZ4_BLOCK = 65536
     LZ4_HEADER_SIZE = 7
-    LZ4_MOST_WITH_GIL = 65536 # bytes that are compressed, in a tenth of a millisecond, without giving the GIL away
+    LZ4_MOST_WITH_GIL = 65536  # bytes that are compressed, in a tenth of a millisecond, without giving the GIL away
     LZ4_LAST_LEVEL = 12   # liblz4: LZ4HC_CLEVEL_MAX
     LZ4_FIRST_SLOW_LEVEL = 3  # liblz4: LZ4HC_CLEVEL_MIN is 2, frames take it from 3 on
     LZ4_NOT_COMPRESSED = 0x80000000
