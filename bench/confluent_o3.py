@@ -5,9 +5,8 @@ distribution of the installed version, compiles the binding with ``-O3`` and lin
 came with the wheel, so that nothing else differs. The result is a copy of the package in ``build/bench``,
 found by processes that have that folder first on PYTHONPATH; the installed one stays as it is.
 
-librdkafka's header is in neither the wheel nor the source distribution: it is fetched from librdkafka's
-repository, or given by ``--header`` or $RDKAFKA_H. The header of an earlier release does as long as it
-declares what the binding uses, which the compiler tells: the library's ABI only grows.
+librdkafka's header is in neither the wheel nor the source distribution: :mod:`bench.librdkafka` says where it
+comes from.
 """
 
 from __future__ import annotations
@@ -16,27 +15,23 @@ import argparse
 import importlib.metadata
 import importlib.util
 import os
-import re
 import shutil
 import subprocess
 import sys
 import sysconfig
 import tarfile
 import tempfile
-import urllib.request
 from pathlib import Path
 
+from bench.librdkafka import bundled_library, include_folder
 from bench.native import BUILD, ToolchainMissing, find_tool
-
-_HEADER_URL = "https://raw.githubusercontent.com/confluentinc/librdkafka/v{version}/src/rdkafka.h"
-_VERSION_MACRO = re.compile(r"^#define RD_KAFKA_VERSION .*$", re.MULTILINE)
 
 
 def rebuilt_confluent(header: Path | None = None) -> Path:
     """The folder to put first on PYTHONPATH; built when it is not there yet.
 
     Args:
-        header: librdkafka's ``rdkafka.h``; None: $RDKAFKA_H, then the repository.
+        header: librdkafka's ``rdkafka.h``; None: see :func:`bench.librdkafka.include_folder`.
 
     Raises:
         ToolchainMissing: no compiler, no header, or no bundled librdkafka on this platform.
@@ -49,22 +44,19 @@ def rebuilt_confluent(header: Path | None = None) -> Path:
     spec = importlib.util.find_spec("confluent_kafka")
     assert spec is not None and spec.origin is not None
     package = Path(spec.origin).parent
-    libs = package.parent / "confluent_kafka.libs"
-    library = next(iter(libs.glob("librdkafka*.so*")), None)
-    if library is None:
-        raise ToolchainMissing(f"no librdkafka in {libs}: the rebuild needs a wheel for Linux")
+    library = bundled_library()
+    libs = library.parent
     compiler = find_tool("cc", "gcc", "clang")
     BUILD.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=BUILD, prefix="confluent-") as scratch_name:
         scratch = Path(scratch_name)
         sources = _fetch_sources(version, scratch)
-        _write_header(version, header, scratch / "include" / "librdkafka" / "rdkafka.h")
         made = scratch / "made"
         shutil.copytree(package, made / "confluent_kafka", ignore=shutil.ignore_patterns("__pycache__"))
         (made / "confluent_kafka.libs").symlink_to(libs)
         extension = next((made / "confluent_kafka").glob("cimpl.*.so"))
         command = [compiler, "-O3", "-DNDEBUG", "-fPIC", "-shared", "-w"]
-        command += [f"-I{scratch / 'include'}", f"-I{sysconfig.get_paths()['include']}"]
+        command += [f"-I{include_folder(header)}", f"-I{sysconfig.get_paths()['include']}"]
         command += [*map(str, sorted(sources.glob("*.c"))), "-o", str(extension)]
         command += [str(library), f"-Wl,-rpath,{libs}"]
         said = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -97,31 +89,13 @@ def _fetch_sources(version: str, scratch: Path) -> Path:
     return next(scratch.glob("confluent*/src/confluent_kafka/src"))
 
 
-def _write_header(version: str, given: Path | None, target: Path) -> None:
-    given = given or (Path(os.environ["RDKAFKA_H"]) if os.environ.get("RDKAFKA_H") else None)
-    if given is not None:
-        text = given.read_text()
-    else:
-        url = _HEADER_URL.format(version=version)
-        try:
-            with urllib.request.urlopen(url, timeout=20) as answer:
-                text = answer.read().decode()
-        except OSError as error:
-            raise ToolchainMissing(
-                f"no rdkafka.h: {url}: {error}; name a copy with --header or $RDKAFKA_H"
-            ) from error
-    number = "0x" + "".join(f"{int(part):02x}" for part in version.split(".")[:3]) + "ff"
-    target.parent.mkdir(parents=True)
-    target.write_text(_VERSION_MACRO.sub(f"#define RD_KAFKA_VERSION {number}", text))
-
-
 def main() -> int:
     """Build it and print where it is."""
     parser = argparse.ArgumentParser(
         prog="python -m bench.confluent_o3", description=__doc__.split("\n\n")[0]
     )
     parser.add_argument(
-        "--header", type=Path, help="librdkafka's rdkafka.h (default: $RDKAFKA_H, or fetched)"
+        "--header", type=Path, help="librdkafka's rdkafka.h (default: $RDKAFKA_H, fetched, or the system's)"
     )
     try:
         print(rebuilt_confluent(parser.parse_args().header))

@@ -28,7 +28,7 @@ from bench.targets import KafkaTarget, SinkTarget, Target
 from bench.workload import Workload
 
 _SIZE = 100
-_LOADED = ("kprod", "confluent", "aiokafka", "kafka-python", "java")
+_LOADED = ("kprod", "confluent", "aiokafka", "kafka-python", "librdkafka", "franz-go", "java")
 # Before anything is measured under load the broker gets the small requests of linger 0 for so long: whoever
 # comes first would otherwise be measured while its JIT compiles, with a p99 twice as high.
 _BROKER_WARM_S = 10

@@ -190,7 +190,7 @@ def measure(name: str, bootstrap: str, topic: str, workload: Workload) -> Measur
         # Linux counts what the parent had when it started this process into ru_maxrss, but not into VmHWM.
         peak_rss=_resident("VmHWM") or resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * RSS_UNIT,
         rss=rss,
-        **_latency(sorted(client.latencies)),
+        **latency_figures(sorted(client.latencies)),
     )
 
 
@@ -203,7 +203,8 @@ def _resident(field: str) -> int | None:
     return None
 
 
-def _latency(ordered: list[float]) -> dict[str, Any]:
+def latency_figures(ordered: list[float]) -> dict[str, Any]:
+    """What a :class:`Measurement` has of latencies, in seconds in ascending order."""
     if not ordered:
         return {"p50_ms": None, "p99_ms": None}
     return {

@@ -1,4 +1,4 @@
-"""C programs of the benchmarks, compiled when they are first needed and kept in ``build/bench``."""
+"""Programs of the benchmarks in C and Go, compiled when they are first needed and kept in ``build/bench``."""
 
 from __future__ import annotations
 
@@ -47,5 +47,34 @@ def compiled(source: Path, *flags: str, libraries: Sequence[str] = ()) -> Path:
         said = subprocess.run([*command, "-o", str(made)], capture_output=True, text=True, check=False)
         if said.returncode:
             raise RuntimeError(f"{' '.join(command)}:\n{said.stderr.strip()[-4000:]}")
+        made.rename(program)
+    return program
+
+
+def compiled_go(folder: Path) -> Path:
+    """The program made of a folder with a Go module; made anew when a file or the compiler has changed.
+
+    The modules it needs come through Go's module proxy, in the versions of ``go.sum``.
+
+    Raises:
+        ToolchainMissing: there is no Go.
+        RuntimeError: it does not compile, or the modules cannot be had; Go's words are in the message.
+    """
+    go = find_tool("go")
+    # Without the state of the repository in it, which is not always one.
+    command = [go, "build", "-buildvcs=false", "-trimpath"]
+    stamped = hashlib.sha256(repr(command).encode())
+    stamped.update(subprocess.run([go, "version"], capture_output=True, check=False).stdout)
+    for source in sorted(folder.iterdir()):
+        stamped.update(source.read_bytes())
+    program = BUILD / f"{folder.name}-{stamped.hexdigest()[:12]}"
+    if not program.exists():
+        BUILD.mkdir(parents=True, exist_ok=True)
+        made = program.with_suffix(f".{os.getpid()}")
+        said = subprocess.run(
+            [*command, "-o", str(made), "."], cwd=folder, capture_output=True, text=True, check=False
+        )
+        if said.returncode:
+            raise RuntimeError(f"{' '.join(command)} in {folder}:\n{said.stderr.strip()[-4000:]}")
         made.rename(program)
     return program

@@ -35,6 +35,8 @@ _COLOURS = {
     "confluent": "#3f83c5",
     "confluent-o3": "#58a6a6",
     "aiokafka": "#6aa84f",
+    "librdkafka": "#5a64b8",
+    "franz-go": "#c46b8f",
     "java": "#9a7b4f",
     "kafka-python": "#b06fa8",
     "socket": "#888888",

@@ -7,6 +7,8 @@ import importlib.metadata
 import json
 import os
 import platform
+import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -15,8 +17,11 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from bench.clients import JAVA_CLIENTS, REBUILT_CLIENTS, SPECS, missing
+import confluent_kafka
+
+from bench.clients import JAVA_CLIENTS, PROGRAM_CLIENTS, REBUILT_CLIENTS, SPECS, missing
 from bench.clients.java_client import measure_loop, measure_perf_tool
+from bench.clients.programs import GO_MODULE, built, measure_program
 from bench.confluent_o3 import rebuilt_confluent
 from bench.measure import Measurement
 from bench.native import ToolchainMissing
@@ -55,6 +60,8 @@ class Bench:
                 self._distribution = self._distribution or ensure_distribution()
                 measure = measure_loop if name == "java" else measure_perf_tool
                 found = measure(self._distribution, target.bootstrap, topic, workload, target.client_cpus)
+            elif name in PROGRAM_CLIENTS:
+                found = measure_program(name, target.bootstrap, topic, workload, target.client_cpus)
             else:
                 found = self._run_python(name, topic, workload)
             # The performance tool runs twice, the second time with all records: see measure_perf_tool().
@@ -144,20 +151,27 @@ def runnable(names: Sequence[str], workload: Workload) -> list[str]:
     found = []
     for name in dict.fromkeys(names):
         lacks = missing(name)
-        if lacks is None and name in REBUILT_CLIENTS:
+        if lacks is None:
             try:
-                rebuilt_confluent()
+                _build(name)
             except (ToolchainMissing, RuntimeError) as error:
                 lacks = str(error)
         if lacks is None and name == "java-perf" and workload.keys:
             lacks = "kafka-producer-perf-test has no keys"
-        if lacks is None and name in JAVA_CLIENTS and workload.busy:
+        if lacks is None and name in (*JAVA_CLIENTS, *PROGRAM_CLIENTS) and workload.busy:
             lacks = "it has no Python thread that could spin"
         if lacks is None:
             found.append(name)
         else:
             say(f"{name} is left out: {lacks}")
     return found
+
+
+def _build(name: str) -> None:
+    if name in REBUILT_CLIENTS:
+        rebuilt_confluent()
+    elif name in PROGRAM_CLIENTS:
+        built(name)
 
 
 def compare(
@@ -198,7 +212,7 @@ def environment(command: Sequence[str]) -> dict[str, Any]:
         "cpu": _cpu_model(),
         "cpus": os.cpu_count(),
         "load_before": round(load, 2),
-        "packages": {name: _version(name) for name in ("kprod", *_PACKAGES)},
+        "packages": {name: _version(name) for name in ("kprod", *_PACKAGES)} | _native_versions(),
     }
 
 
@@ -208,6 +222,17 @@ def _cpu_model() -> str:
             if line.startswith("model name"):
                 return line.split(":", 1)[1].strip()
     return platform.processor() or platform.machine()
+
+
+def _native_versions() -> dict[str, str]:
+    """Of librdkafka, franz-go and Go, as far as they are there."""
+    found = {"librdkafka": confluent_kafka.libversion()[0]}
+    if shutil.which("go"):
+        required = re.search(r"franz-go v(\S+)", (GO_MODULE / "go.mod").read_text())
+        assert required is not None
+        said = subprocess.run(["go", "env", "GOVERSION"], capture_output=True, text=True, check=False)
+        found |= {"franz-go": required[1], "Go": said.stdout.strip().removeprefix("go")}
+    return found
 
 
 def _version(package: str) -> str:

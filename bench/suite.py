@@ -27,18 +27,19 @@ SIZES = (10, 100, 1000, 10_000, 100_000, 1_000_000)
 
 _KPROD = ("kprod", "kprod-future", "kprod-nowait", "kprod-many", "kprod-columns")
 _CONFLUENT = ("confluent", "confluent-batch", "confluent-o3", "confluent-o3-batch")
-_OTHERS = ("kafka-python", "aiokafka", "java", "java-perf")
+_NATIVE = ("librdkafka", "franz-go")
+_OTHERS = ("kafka-python", "aiokafka", *_NATIVE, "java", "java-perf")
 _ALL = (*_KPROD, *_CONFLUENT, *_OTHERS)
 # By record size: those that a picture has room for.
-_BY_SIZE = ("kprod", "kprod-many", "kprod-columns", "confluent", "confluent-o3", "aiokafka", "java")
+_BY_SIZE = ("kprod", "kprod-many", "kprod-columns", "confluent", "confluent-o3", "aiokafka", *_NATIVE, "java")
 # On a real broker: each way once, the broker has the second core.
-_ON_KAFKA = ("kprod", "kprod-many", "confluent", "confluent-o3", "confluent-batch", "java")
+_ON_KAFKA = ("kprod", "kprod-many", "confluent", "confluent-o3", "confluent-batch", *_NATIVE, "java")
 
 
 def loads(records: int) -> dict[str, list[tuple[Workload, tuple[str, ...]]]]:
     """What is measured against each target, and by which clients."""
     plain = Workload(records, records // 5)
-    main = (*_KPROD, *_CONFLUENT)
+    main = (*_KPROD, *_CONFLUENT, *_NATIVE)
     sink = [
         (plain, _ALL),
         (replace(plain, codec="lz4"), main),

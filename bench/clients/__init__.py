@@ -42,6 +42,7 @@ class ClientSpec:
     Attributes:
         description: for people.
         module: of :mod:`bench.clients`, with a class ``Client``; empty for those that are programs.
+        tool: what must be on PATH.
         arguments: of that class, besides bootstrap, topic and workload.
         package: what must be installed.
         method: the method of ``kprod.KafkaProducer`` that must exist.
@@ -52,6 +53,7 @@ class ClientSpec:
 
     description: str
     module: str = ""
+    tool: str = ""
     arguments: dict[str, object] = field(default_factory=dict)
     package: str = ""
     method: str = ""
@@ -66,12 +68,23 @@ _BULK = 1024
 
 def _kprod(way: str, description: str, method: str, **more: Any) -> ClientSpec:
     return ClientSpec(
-        description, "bench.clients.kprod_client", {"way": way}, "kprod", method, **{"share": 2.0, **more}
+        description,
+        "bench.clients.kprod_client",
+        arguments={"way": way},
+        package="kprod",
+        method=method,
+        **{"share": 2.0, **more},
     )
 
 
 def _confluent(way: str, description: str, **more: Any) -> ClientSpec:
-    return ClientSpec(description, "bench.clients.confluent_client", {"mode": way}, "confluent_kafka", **more)
+    return ClientSpec(
+        description,
+        "bench.clients.confluent_client",
+        arguments={"mode": way},
+        package="confluent_kafka",
+        **more,
+    )
 
 
 SPECS: dict[str, ClientSpec] = {
@@ -90,6 +103,9 @@ SPECS: dict[str, ClientSpec] = {
     "confluent-o3-batch": _confluent(
         "batch", "confluent-kafka at -O3, `produce_batch(on_delivery=)`", block=_BULK
     ),
+    "librdkafka": ClientSpec(
+        "librdkafka in C, `rd_kafka_produce()` + `rd_kafka_poll(0)`", package="confluent_kafka"
+    ),
     "kafka-python": ClientSpec(
         "kafka-python, `send().add_callback()`",
         "bench.clients.kafka_python_client",
@@ -102,11 +118,13 @@ SPECS: dict[str, ClientSpec] = {
         package="aiokafka",
         share=0.25,
     ),
-    "java": ClientSpec("Java client, `send(record, callback)`"),
-    "java-perf": ClientSpec("Java client, `kafka-producer-perf-test`"),
+    "franz-go": ClientSpec("franz-go, `Produce(ctx, record, promise)`", tool="go"),
+    "java": ClientSpec("Java client, `send(record, callback)`", tool="java"),
+    "java-perf": ClientSpec("Java client, `kafka-producer-perf-test`", tool="java"),
 }
 CLIENTS = tuple(SPECS)
 JAVA_CLIENTS = ("java", "java-perf")
+PROGRAM_CLIENTS = ("librdkafka", "franz-go")
 REBUILT_CLIENTS = ("confluent-o3", "confluent-o3-batch")
 BASELINE = "confluent"
 
@@ -114,9 +132,9 @@ BASELINE = "confluent"
 def missing(name: str) -> str | None:
     """What a client lacks to be run here, None if nothing."""
     spec = SPECS[name]
-    if name in JAVA_CLIENTS:
-        return None if shutil.which("java") else "no `java` on PATH"
-    if importlib.util.find_spec(spec.package) is None:
+    if spec.tool and shutil.which(spec.tool) is None:
+        return f"no `{spec.tool}` on PATH"
+    if spec.package and importlib.util.find_spec(spec.package) is None:
         return f"no package {spec.package}"
     if spec.method and not hasattr(importlib.import_module("kprod").KafkaProducer, spec.method):
         return f"this kprod has no {spec.method}()"

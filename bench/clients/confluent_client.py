@@ -14,6 +14,20 @@ from bench.workload import Workload
 _QUEUE_FULL_POLL_S = 0.1
 
 
+def properties(bootstrap: str, workload: Workload) -> dict[str, str | int | bool]:
+    """librdkafka's, also for the loop in C."""
+    return {
+        "bootstrap.servers": bootstrap,
+        "acks": "all",
+        "enable.idempotence": True,
+        "linger.ms": workload.linger_ms,
+        "batch.size": workload.batch_size,
+        "compression.type": workload.codec,
+        # Of a record with its overhead; the default is 1,000,000.
+        "message.max.bytes": max(1_000_000, workload.size + 4096),
+    }
+
+
 class Client:
     """See :class:`bench.clients.BenchClient`."""
 
@@ -24,18 +38,7 @@ class Client:
         self._topic = topic
         self._workload = workload
         self._mode = mode
-        self._producer = Producer(
-            {
-                "bootstrap.servers": bootstrap,
-                "acks": "all",
-                "enable.idempotence": True,
-                "linger.ms": workload.linger_ms,
-                "batch.size": workload.batch_size,
-                "compression.type": workload.codec,
-                # Of a record with its overhead; the default is 1,000,000.
-                "message.max.bytes": max(1_000_000, workload.size + 4096),
-            }
-        )
+        self._producer = Producer(properties(bootstrap, workload))
 
     def _delivered(self, error: Any, message: Any) -> None:
         if error is None:

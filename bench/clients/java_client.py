@@ -6,11 +6,10 @@ import os
 import re
 import subprocess
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from time import perf_counter
 
+from bench.clients.programs import kept_on, lines_file, loop_counts, payload_file
 from bench.measure import RSS_UNIT, Measurement
 from bench.workload import Workload
 from tests.kafka.distribution import KafkaDistribution
@@ -37,36 +36,15 @@ def _properties(bootstrap: str, workload: Workload) -> dict[str, object]:
     }
 
 
-def _kept_on(cpus: set[int] | None) -> list[str]:
-    """What comes before a command to keep it on these CPUs: util-linux's taskset."""
-    return ["taskset", "--cpu-list", ",".join(map(str, sorted(cpus)))] if cpus else []
-
-
-@contextmanager
-def _payload_file(lines: Iterator[bytes]) -> Iterator[str]:
-    with tempfile.NamedTemporaryFile(suffix=".payloads") as file:
-        file.writelines(line + b"\n" for line in lines)
-        file.flush()
-        yield file.name
-
-
 def measure_loop(
     distribution: KafkaDistribution, bootstrap: str, topic: str, workload: Workload, cpus: set[int] | None
 ) -> Measurement:
     """``KafkaProducer.send()`` with a callback, warmed up before the clock starts."""
-    if workload.keys:
-        lines = (key + b"\t" + value for block in workload.pairs for value, key in block)
-    else:
-        lines = (b"\t" + value for block in workload.values for value in block)
-    block = workload.block
-    warmup, measured = workload.whole_blocks(workload.warmup), workload.whole_blocks(workload.records)
-    with _payload_file(lines) as payloads:
-        pause = workload.burst if workload.rate else block
-        counts = [str(n) for n in (measured * block, warmup * block, pause, workload.rate)]
-        command = distribution.command(str(_LOOP), topic, *counts, payloads, heap_mb=_HEAP_MB)
+    with lines_file(workload) as lines:
+        command = distribution.command(str(_LOOP), topic, *loop_counts(workload), lines, heap_mb=_HEAP_MB)
         properties = "".join(f"{k}={v}\n" for k, v in _properties(bootstrap, workload).items())
         said = subprocess.run(
-            [*_kept_on(cpus), *command], input=properties, capture_output=True, text=True, check=False
+            [*kept_on(cpus), *command], input=properties, capture_output=True, text=True, check=False
         )
     if said.returncode:
         raise RuntimeError(f"java: {said.stderr[-2000:]}")
@@ -89,7 +67,7 @@ def measure_perf_tool(
         raise ValueError("kafka-producer-perf-test has no keys and no thread that spins")
     warmup = workload.whole_blocks(workload.warmup) * workload.block
     measured = workload.whole_blocks(workload.records) * workload.block
-    with _payload_file(value for block in workload.values for value in block) as payloads:
+    with payload_file(value for block in workload.values for value in block) as payloads:
         short = _run_perf_tool(distribution, bootstrap, topic, workload, payloads, warmup, cpus)
         long = _run_perf_tool(distribution, bootstrap, topic, workload, payloads, warmup + measured, cpus)
     assert long.system_seconds is not None and short.system_seconds is not None
@@ -122,7 +100,7 @@ def _run_perf_tool(
     start = perf_counter()
     with tempfile.TemporaryFile("w+") as output:
         process = subprocess.Popen(
-            [*_kept_on(cpus), *command], stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT
+            [*kept_on(cpus), *command], stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT
         )
         _, status, usage = os.wait4(process.pid, 0)
         seconds = perf_counter() - start
