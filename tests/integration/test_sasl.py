@@ -13,12 +13,8 @@ import pytest
 from confluent_kafka import KafkaError as ConfluentError
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import (
-    AclBinding,
-    AclBindingFilter,
     AclOperation,
-    AclPermissionType,
     AdminClient,
-    ResourcePatternType,
     ResourceType,
     ScramCredentialInfo,
     ScramMechanism,
@@ -32,27 +28,7 @@ from tests.kafka.cluster import USERS, KafkaCluster, wait_until
 from tests.kafka.readers import read_confluent
 
 from .conftest import MakeProducer
-
-LISTENERS = ("SASL_PLAINTEXT", "SASL_SSL")
-MECHANISMS = ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER")
-
-
-def options_for(
-    cluster: KafkaCluster, listener: str = "SASL_PLAINTEXT", mechanism: str = "PLAIN", user: str = "admin"
-) -> dict[str, Any]:
-    options: dict[str, Any] = {
-        "bootstrap_servers": cluster.servers(listener),
-        "security_protocol": listener,
-        "sasl_mechanism": mechanism,
-    }
-    if listener == "SASL_SSL":
-        options["ssl_cafile"] = str(cluster.certificates.file)
-    if mechanism == "OAUTHBEARER":
-        options["sasl_oauth_token_provider"] = UnsecuredTokens(user)
-    else:
-        options["sasl_plain_username"] = user
-        options["sasl_plain_password"] = USERS[user]
-    return options
+from .secure import MECHANISMS, SASL_LISTENERS, Acls, sasl_options
 
 
 def reader_settings(cluster: KafkaCluster, listener: str, mechanism: str, user: str) -> dict[str, str]:
@@ -79,7 +55,7 @@ def values_in(
     return [record.value for record in found]
 
 
-@pytest.mark.parametrize("listener", LISTENERS)
+@pytest.mark.parametrize("listener", SASL_LISTENERS)
 @pytest.mark.parametrize("mechanism", MECHANISMS)
 def test_records_idempotence_and_transactions(
     kafka_secure: KafkaCluster,
@@ -89,7 +65,7 @@ def test_records_idempotence_and_transactions(
     mechanism: str,
 ) -> None:
     name = secure_topic()
-    options = options_for(kafka_secure, listener, mechanism)
+    options = sasl_options(kafka_secure, listener, mechanism)
     producer = make_producer(kafka_secure, **options)
     futures = [producer.send(name, str(n).encode()) for n in range(100)]
     assert [future.get(30).offset for future in futures] == list(range(100))
@@ -137,23 +113,23 @@ Wrong = Callable[[KafkaCluster], dict[str, Any]]
 
 
 def with_wrong_password(listener: str, mechanism: str) -> Wrong:
-    return lambda cluster: {**options_for(cluster, listener, mechanism), "sasl_plain_password": "wrong"}
+    return lambda cluster: {**sasl_options(cluster, listener, mechanism), "sasl_plain_password": "wrong"}
 
 
 def with_fake_kerberos(cluster: KafkaCluster) -> dict[str, Any]:
-    return {**options_for(cluster), "sasl_mechanism": "GSSAPI"}
+    return {**sasl_options(cluster), "sasl_mechanism": "GSSAPI"}
 
 
 def with_expired_token(cluster: KafkaCluster) -> dict[str, Any]:
     return {
-        **options_for(cluster, mechanism="OAUTHBEARER"),
+        **sasl_options(cluster, mechanism="OAUTHBEARER"),
         "sasl_oauth_token_provider": UnsecuredTokens("admin", lifetime_s=-600),
     }
 
 
 def with_failing_provider(cluster: KafkaCluster) -> dict[str, Any]:
     return {
-        **options_for(cluster, mechanism="OAUTHBEARER"),
+        **sasl_options(cluster, mechanism="OAUTHBEARER"),
         "sasl_oauth_token_provider": lambda: os.environ["KPROD_NO_SUCH_TOKEN"],
     }
 
@@ -167,10 +143,10 @@ WRONG: dict[str, tuple[Wrong, type[errors.KafkaError], str]] = {
             r"\(it is 'admin'\) and sasl_plain_password",
         )
         for mechanism in MECHANISMS[:3]
-        for listener in LISTENERS
+        for listener in SASL_LISTENERS
     },
     "unknown user": (
-        lambda c: {**options_for(c, mechanism="SCRAM-SHA-256"), "sasl_plain_username": "nobody"},
+        lambda c: {**sasl_options(c, mechanism="SCRAM-SHA-256"), "sasl_plain_username": "nobody"},
         errors.SaslAuthenticationFailedError,
         r"check sasl_plain_username \(it is 'nobody'\)",
     ),
@@ -182,12 +158,12 @@ WRONG: dict[str, tuple[Wrong, type[errors.KafkaError], str]] = {
         "GSSAPI here, only (PLAIN|SCRAM-SHA-256|SCRAM-SHA-512|OAUTHBEARER|, )+: set sasl_mechanism to one",
     ),
     "SASL on a port without": (
-        lambda c: {**options_for(c), "bootstrap_servers": c.bootstrap_servers},
+        lambda c: {**sasl_options(c), "bootstrap_servers": c.bootstrap_servers},
         errors.IllegalSaslStateError,
         "the listener does not ask for SASL: set security_protocol to PLAINTEXT",
     ),
     "SASL_SSL on a TLS port without SASL": (
-        lambda c: {**options_for(c, "SASL_SSL"), "bootstrap_servers": c.servers("SSL")},
+        lambda c: {**sasl_options(c, "SASL_SSL"), "bootstrap_servers": c.servers("SSL")},
         errors.IllegalSaslStateError,
         "the listener does not ask for SASL: set security_protocol to PLAINTEXT or SSL",
     ),
@@ -195,6 +171,26 @@ WRONG: dict[str, tuple[Wrong, type[errors.KafkaError], str]] = {
         lambda c: {"bootstrap_servers": c.servers("SASL_PLAINTEXT")},
         errors.IllegalSaslStateError,
         "security_protocol='PLAINTEXT' nobody is authenticated. Set it to SASL_PLAINTEXT",
+    ),
+    "SASL_PLAINTEXT on a SASL_SSL port": (
+        lambda c: {**sasl_options(c), "bootstrap_servers": c.servers("SASL_SSL")},
+        errors.TlsListenerError,
+        "security_protocol is 'SASL_PLAINTEXT'. Set it to 'SASL_SSL'",
+    ),
+    "SASL_SSL on a SASL_PLAINTEXT port": (
+        lambda c: {**sasl_options(c, "SASL_SSL"), "bootstrap_servers": c.servers("SASL_PLAINTEXT")},
+        errors.PlaintextListenerError,
+        "security_protocol='SASL_PLAINTEXT' would use this one",
+    ),
+    "SASL_SSL, an authority that is not trusted": (
+        lambda c: {**sasl_options(c, "SASL_SSL"), "ssl_cafile": None},
+        errors.CertificateNotTrustedError,
+        "ssl_cafile",
+    ),
+    "SASL_SSL, another host name": (
+        lambda c: {**sasl_options(c, "SASL_SSL"), "bootstrap_servers": c.servers("SASL_SSL", "127.0.0.1")},
+        errors.HostNameMismatchError,
+        "not for the host '127.0.0.1'",
     ),
     "SSL on a SASL_SSL port": (
         lambda c: {
@@ -239,45 +235,9 @@ def test_each_wrong_setting_has_its_own_error(kafka_secure: KafkaCluster, settin
 # --- ACLs
 
 
-class Acls:
-    """Gives permissions to ``alice``, who has none; takes them away at the end."""
-
-    def __init__(self, cluster: KafkaCluster) -> None:
-        self._admin = AdminClient({"bootstrap.servers": cluster.bootstrap_servers, "log_level": 2})
-        self._made: list[AclBinding] = []
-
-    def allow(self, kind: ResourceType, name: str, *operations: AclOperation) -> None:
-        for operation in operations:
-            binding = AclBinding(
-                kind,
-                name,
-                ResourcePatternType.LITERAL,
-                "User:alice",
-                "*",
-                operation,
-                AclPermissionType.ALLOW,
-            )
-            for future in self._admin.create_acls([binding]).values():
-                future.result()
-            self._made.append(binding)
-
-    def end(self) -> None:
-        everything = AclBindingFilter(
-            ResourceType.ANY,
-            None,
-            ResourcePatternType.ANY,
-            "User:alice",
-            None,
-            AclOperation.ANY,
-            AclPermissionType.ANY,
-        )
-        for future in self._admin.delete_acls([everything]).values():
-            future.result()
-
-
 @pytest.fixture
 def acls(kafka_secure: KafkaCluster) -> Iterator[Acls]:
-    acls = Acls(kafka_secure)
+    acls = Acls(kafka_secure, "User:alice")
     yield acls
     acls.end()
 
@@ -288,7 +248,7 @@ def test_a_topic_that_may_not_be_written(
     unseen, seen = secure_topic(), secure_topic()
     acls.allow(ResourceType.TOPIC, seen, AclOperation.DESCRIBE)
     producer = make_producer(
-        kafka_secure, **options_for(kafka_secure, user="alice"), enable_idempotence=False
+        kafka_secure, **sasl_options(kafka_secure, user="alice"), enable_idempotence=False
     )
     with pytest.raises(errors.TopicAuthorizationFailedError) as caught:
         producer.send(unseen, b"x")
@@ -315,7 +275,7 @@ def test_a_topic_that_may_not_be_created(
     missing = secure_topic.name()
     acls.allow(ResourceType.TOPIC, missing, AclOperation.WRITE)
     producer = make_producer(
-        kafka_secure, **options_for(kafka_secure, user="alice"), enable_idempotence=False
+        kafka_secure, **sasl_options(kafka_secure, user="alice"), enable_idempotence=False
     )
     with pytest.raises(errors.TopicAuthorizationFailedError, match="Create --topic"):
         producer.send(missing, b"x")
@@ -326,7 +286,7 @@ def test_idempotence_that_is_not_allowed(
 ) -> None:
     name = secure_topic()
     acls.allow(ResourceType.TOPIC, name, AclOperation.DESCRIBE)
-    producer = make_producer(kafka_secure, **options_for(kafka_secure, user="alice"))
+    producer = make_producer(kafka_secure, **sasl_options(kafka_secure, user="alice"))
     with pytest.raises(errors.ClusterAuthorizationFailedError, match="--operation IdempotentWrite --cluster"):
         producer.send(name, b"x").get(30)
     with pytest.raises(errors.ClusterAuthorizationFailedError):
@@ -337,7 +297,7 @@ def test_a_transactional_id_that_is_not_allowed(
     kafka_secure: KafkaCluster, secure_topic: TopicFactory, make_producer: MakeProducer, acls: Acls
 ) -> None:
     name = secure_topic()
-    options = options_for(kafka_secure, mechanism="SCRAM-SHA-512", user="alice")
+    options = sasl_options(kafka_secure, mechanism="SCRAM-SHA-512", user="alice")
     producer = make_producer(kafka_secure, **options, transactional_id="not-allowed")
     with pytest.raises(
         errors.TransactionalIdAuthorizationFailedError,
@@ -367,7 +327,7 @@ def test_a_group_that_may_not_be_read(
     acls.allow(ResourceType.TOPIC, name, AclOperation.WRITE, AclOperation.READ)
     producer = make_producer(
         kafka_secure,
-        **options_for(kafka_secure, mechanism="OAUTHBEARER", user="alice"),
+        **sasl_options(kafka_secure, mechanism="OAUTHBEARER", user="alice"),
         transactional_id="allowed",
     )
     wait_until(lambda: _initialised(producer), "the ACL to be known")
@@ -388,14 +348,14 @@ def _initialised(producer: KafkaProducer) -> bool:
 # --- sessions that end, and credentials that change
 
 
-@pytest.mark.parametrize("listener", LISTENERS)
+@pytest.mark.parametrize("listener", SASL_LISTENERS)
 def test_sessions_are_renewed_under_load_without_a_loss(
     kafka_secure: KafkaCluster, secure_topic: TopicFactory, make_producer: MakeProducer, listener: str
 ) -> None:
     """connections.max.reauth.ms=5000 for SCRAM-SHA-256: two renewals take about ten seconds."""
     name = secure_topic(partitions=3)
     producer = make_producer(
-        kafka_secure, **options_for(kafka_secure, listener, "SCRAM-SHA-256"), linger_ms=1
+        kafka_secure, **sasl_options(kafka_secure, listener, "SCRAM-SHA-256"), linger_ms=1
     )
     sent = 0
     failed: list[object] = []
@@ -426,6 +386,49 @@ def _figure(producer: KafkaProducer, name: str) -> float:
     return float(figures["producer-metrics"][name])
 
 
+@pytest.mark.parametrize("way", ["callable", "set_sasl_credentials"])
+def test_a_password_that_changes_under_load(
+    kafka_secure: KafkaCluster, secure_topic: TopicFactory, make_producer: MakeProducer, way: str
+) -> None:
+    """The next renewal of the session, within five seconds, takes the new one."""
+    name = secure_topic()
+    admin = AdminClient({"bootstrap.servers": kafka_secure.bootstrap_servers, "log_level": 2})
+    acls = Acls(kafka_secure, "User:carol")
+    acls.allow(ResourceType.TOPIC, name, AclOperation.WRITE)
+    _set_password(admin, "carol", "the first")
+    current = "the first"
+    options = sasl_options(kafka_secure, "SASL_SSL", "SCRAM-SHA-256") | {
+        "sasl_plain_username": "carol",
+        "sasl_plain_password": (lambda: current) if way == "callable" else current,
+    }
+    producer = make_producer(kafka_secure, **options, enable_idempotence=False)
+    wait_until(lambda: _written(producer, name), "the ACL to be known")
+    current = "the second"
+    _set_password(admin, "carol", current)
+    if way != "callable":
+        producer.set_sasl_credentials("carol", current)
+    renewals = _figure(producer, "successful-reauthentication-total")
+
+    def renewed() -> bool:
+        producer.send(name, b"x").get(30)
+        return _figure(producer, "successful-reauthentication-total") > renewals
+
+    wait_until(renewed, "a renewal with the new password")
+    acls.end()
+    assert _figure(producer, "failed-reauthentication-total") == 0
+    with pytest.raises(errors.SaslAuthenticationFailedError):
+        KafkaProducer(**{**options, "sasl_plain_password": "the first"})
+
+
+def _set_password(admin: AdminClient, user: str, password: str) -> None:
+    upsertion = UserScramCredentialUpsertion(
+        user, ScramCredentialInfo(ScramMechanism.SCRAM_SHA_256, 8192), password.encode()
+    )
+    for future in admin.alter_user_scram_credentials([upsertion]).values():
+        future.result()
+    wait_until(lambda: _known(admin, user), "the user to be known")
+
+
 def test_a_password_that_sasl_prep_would_change(
     kafka_secure: KafkaCluster, secure_topic: TopicFactory, make_producer: MakeProducer
 ) -> None:
@@ -433,12 +436,7 @@ def test_a_password_that_sasl_prep_would_change(
     name = secure_topic()
     admin = AdminClient({"bootstrap.servers": kafka_secure.bootstrap_servers, "log_level": 2})
     password = "p²\u00ad ﬁ"  # with a superscript, a soft hyphen and a ligature
-    upsertion = UserScramCredentialUpsertion(
-        "bob", ScramCredentialInfo(ScramMechanism.SCRAM_SHA_256, 8192), password.encode()
-    )
-    for future in admin.alter_user_scram_credentials([upsertion]).values():
-        future.result()
-    wait_until(lambda: _known(admin, "bob"), "the user to be known")
+    _set_password(admin, "bob", password)
     producer = make_producer(
         kafka_secure,
         bootstrap_servers=kafka_secure.servers("SASL_PLAINTEXT"),

@@ -16,25 +16,13 @@ from kprod import KafkaProducer, errors
 from kprod.engine import tls_setup
 from tests.certificates import PASSWORD, CertificateAuthority
 from tests.conftest import TopicFactory
-from tests.kafka.cluster import KafkaCluster
+from tests.kafka.cluster import KafkaCluster, wait_until
 from tests.kafka.readers import read_confluent
 
 from .conftest import MakeProducer
+from .secure import tls_options
 
 LISTENERS = ("SSL", "MTLS")
-
-
-def options_for(cluster: KafkaCluster, listener: str) -> dict[str, Any]:
-    options: dict[str, Any] = {
-        "bootstrap_servers": cluster.servers(listener),
-        "security_protocol": "SSL",
-        "ssl_cafile": str(cluster.certificates.file),
-    }
-    if listener == "MTLS":
-        options["ssl_certfile"] = str(cluster.client_certificate.certificate)
-        options["ssl_keyfile"] = str(cluster.client_certificate.encrypted_key)
-        options["ssl_password"] = PASSWORD
-    return options
 
 
 def reader_settings(cluster: KafkaCluster) -> dict[str, str]:
@@ -61,7 +49,7 @@ def test_records_are_written_in_order_and_once(
 ) -> None:
     monkeypatch.setattr(tls_setup, "PUMP_ONLY", pump)
     name = secure_topic()
-    producer = make_producer(kafka_secure, **options_for(kafka_secure, listener), compression_type="lz4")
+    producer = make_producer(kafka_secure, **tls_options(kafka_secure, listener), compression_type="lz4")
     values = [b"%d" % number * (number % 50) for number in range(20_000)] + [b"x" * 700_000] * 2
     futures = [producer.send(name, value) for value in values]
     producer.flush(60)
@@ -75,7 +63,7 @@ def test_transactions(
 ) -> None:
     name = secure_topic()
     producer = make_producer(
-        kafka_secure, **options_for(kafka_secure, listener), transactional_id=f"tls-{name}"
+        kafka_secure, **tls_options(kafka_secure, listener), transactional_id=f"tls-{name}"
     )
     producer.init_transactions()
     for number in range(4):
@@ -126,7 +114,7 @@ def test_a_restarted_broker_is_found_again(
     kafka_secure: KafkaCluster, secure_topic: TopicFactory, make_producer: MakeProducer
 ) -> None:
     name = secure_topic()
-    producer = make_producer(kafka_secure, **options_for(kafka_secure, "SSL"))
+    producer = make_producer(kafka_secure, **tls_options(kafka_secure, "SSL"))
     producer.send(name, b"0").get(30)
     kafka_secure.kill()
     futures = [producer.send(name, b"%d" % number) for number in range(1, 100)]
@@ -139,7 +127,7 @@ def test_a_restarted_broker_is_found_again(
 def _stranger(cluster: KafkaCluster, folder: Path) -> dict[str, Any]:
     stranger = CertificateAuthority(folder, "unknown authority").issue("stranger")
     return {
-        **options_for(cluster, "SSL"),
+        **tls_options(cluster, "SSL"),
         "bootstrap_servers": cluster.servers("MTLS"),
         "ssl_certfile": str(stranger.certificate),
         "ssl_keyfile": str(stranger.key),
@@ -149,7 +137,7 @@ def _stranger(cluster: KafkaCluster, folder: Path) -> dict[str, Any]:
 def _wrong_client(cluster: KafkaCluster, what: str) -> dict[str, Any]:
     certificate = cluster.wrong_client_certificates[what]
     return {
-        **options_for(cluster, "MTLS"),
+        **tls_options(cluster, "MTLS"),
         "ssl_certfile": str(certificate.certificate),
         "ssl_keyfile": str(certificate.encrypted_key),
     }
@@ -160,7 +148,7 @@ WRONG: dict[str, tuple[type[errors.KafkaError], str, Callable[[KafkaCluster, Pat
         errors.CertificateNotTrustedError,
         "ssl_cafile",
         lambda cluster, folder: {
-            **options_for(cluster, "SSL"),
+            **tls_options(cluster, "SSL"),
             "ssl_cafile": str(CertificateAuthority(folder, "other").file),
         },
     ),
@@ -176,25 +164,25 @@ WRONG: dict[str, tuple[type[errors.KafkaError], str, Callable[[KafkaCluster, Pat
         errors.HostNameMismatchError,
         "127.0.0.1",
         lambda cluster, folder: {
-            **options_for(cluster, "SSL"),
+            **tls_options(cluster, "SSL"),
             "bootstrap_servers": cluster.servers("SSL", "127.0.0.1"),
         },
     ),
     "another host name in the certificate": (
         errors.HostNameMismatchError,
         "advertised.listeners",
-        lambda cluster, folder: options_for(cluster, "ELSEWHERE"),
+        lambda cluster, folder: tls_options(cluster, "ELSEWHERE"),
     ),
     "an expired certificate": (
         errors.CertificateExpiredError,
         "Renew it",
-        lambda cluster, folder: options_for(cluster, "EXPIRED"),
+        lambda cluster, folder: tls_options(cluster, "EXPIRED"),
     ),
     "a revoked certificate": (
         errors.CertificateRevokedError,
         "the broker needs a new one",
         lambda cluster, folder: {
-            **options_for(cluster, "REVOKED"),
+            **tls_options(cluster, "REVOKED"),
             "ssl_crlfile": str(cluster.revocations),
         },
     ),
@@ -202,7 +190,7 @@ WRONG: dict[str, tuple[type[errors.KafkaError], str, Callable[[KafkaCluster, Pat
         errors.CertificateRevokedError,
         "no list of the authority",
         lambda cluster, folder: {
-            **options_for(cluster, "SSL"),
+            **tls_options(cluster, "SSL"),
             "ssl_crlfile": str(CertificateAuthority(folder, "other").revoke()),
         },
     ),
@@ -210,7 +198,7 @@ WRONG: dict[str, tuple[type[errors.KafkaError], str, Callable[[KafkaCluster, Pat
         errors.ClientCertificateRequiredError,
         "ssl_certfile",
         lambda cluster, folder: {
-            **options_for(cluster, "SSL"),
+            **tls_options(cluster, "SSL"),
             "bootstrap_servers": cluster.servers("MTLS"),
         },
     ),
@@ -218,7 +206,7 @@ WRONG: dict[str, tuple[type[errors.KafkaError], str, Callable[[KafkaCluster, Pat
         errors.ClientCertificateRequiredError,
         "ssl_certfile",
         lambda cluster, folder: {
-            **options_for(cluster, "SSL"),
+            **tls_options(cluster, "SSL"),
             "bootstrap_servers": cluster.servers("MTLS"),
             "ssl_enabled_protocols": "TLSv1.2",
         },
@@ -246,7 +234,7 @@ WRONG: dict[str, tuple[type[errors.KafkaError], str, Callable[[KafkaCluster, Pat
         errors.PlaintextListenerError,
         "'PLAINTEXT'",
         lambda cluster, folder: {
-            **options_for(cluster, "SSL"),
+            **tls_options(cluster, "SSL"),
             "bootstrap_servers": cluster.bootstrap_servers,
         },
     ),
@@ -260,7 +248,7 @@ WRONG: dict[str, tuple[type[errors.KafkaError], str, Callable[[KafkaCluster, Pat
         "ssl_ciphers",
         # The broker's key is an elliptic curve's: suites that need an RSA key fit none of its.
         lambda cluster, folder: {
-            **options_for(cluster, "SSL"),
+            **tls_options(cluster, "SSL"),
             "ssl_enabled_protocols": "TLSv1.2",
             "ssl_ciphers": "ECDHE-RSA-AES256-GCM-SHA384",
         },
@@ -296,7 +284,50 @@ def test_what_is_not_revoked_passes_the_check(
 ) -> None:
     """The twin of the revoked ones: with the same list on both sides, records are written."""
     name = secure_topic()
-    options = options_for(kafka_secure, "MTLS")
+    options = tls_options(kafka_secure, "MTLS")
     producer = make_producer(kafka_secure, **options, ssl_crlfile=str(kafka_secure.revocations))
     assert producer.send(name, b"v").get(30).offset == 0
     assert values_in(kafka_secure, name) == [b"v"]
+
+
+def test_a_renewed_client_certificate_is_who_the_client_is(
+    kafka_secure: KafkaCluster, secure_topic: TopicFactory, make_producer: MakeProducer
+) -> None:
+    """Files that change are read for the next connection: the broker then sees somebody who may write."""
+    name = secure_topic()
+    stranger = kafka_secure.certificates.issue("somebody", hosts=("client",), revocable=True)
+    producer = make_producer(
+        kafka_secure, **tls_options(kafka_secure, "MTLS", stranger), enable_idempotence=False
+    )
+    with pytest.raises(errors.TopicAuthorizationFailedError):
+        producer.send(name, b"x")
+    known = kafka_secure.client_certificate
+    stranger.encrypted_key.write_bytes(known.encrypted_key.read_bytes())
+    stranger.certificate.write_bytes(known.certificate.read_bytes())
+    kafka_secure.restart()
+    wait_until(lambda: _written(producer, name), "the new certificate's turn")
+    assert values_in(kafka_secure, name) == [b"x"]
+
+
+def _written(producer: KafkaProducer, topic: str) -> bool:
+    try:
+        producer.send(topic, b"x").get(30)
+    except errors.TopicAuthorizationFailedError:
+        return False
+    return True
+
+
+def test_what_the_system_trusts(
+    kafka_secure: KafkaCluster,
+    secure_topic: TopicFactory,
+    make_producer: MakeProducer,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Without ssl_cafile it is OpenSSL's default file that counts; SSL_CERT_FILE says which that is."""
+    name = secure_topic()
+    options = tls_options(kafka_secure, "SSL")
+    del options["ssl_cafile"]
+    with pytest.raises(errors.CertificateNotTrustedError):
+        KafkaProducer(**options)
+    monkeypatch.setenv("SSL_CERT_FILE", str(kafka_secure.certificates.file))
+    make_producer(kafka_secure, **options).send(name, b"x").get(30)

@@ -42,6 +42,30 @@ cdef struct kp_event:
     kp_batch* batch
     PyObject* owner            # a reference to give back, or NULL
 
+
+cdef struct kp_loop_totals:
+    # [io] Since the start, and the largest of late. Who shows them copies them, and nothing that another lock guards.
+    int64_t batches_sent
+    int64_t records_sent
+    int64_t records_acked
+    int64_t records_failed
+    int64_t records_retried
+    int64_t batch_bytes
+    int64_t raw_bytes
+    int64_t batches_split
+    int64_t queue_time_us
+    int64_t throttle_ms
+    int64_t polls
+    int64_t work_us            # not in poll()
+    int64_t wait_us            # in poll()
+    kp_peak queue_time
+    kp_peak batch_size
+    kp_peak record_size
+    kp_peak throttle
+    int64_t connections_made
+    int64_t connections_lost
+
+
 cdef struct kp_loop:
     kp_mutex lock              # [io]: everything below but the events; also what structs.pxd marks [io]
     kp_accumulator* a
@@ -85,32 +109,14 @@ cdef struct kp_loop:
     kp_broker** polled
     int32_t poll_capacity
     # events to the control thread
-    kp_mutex event_lock
+    kp_mutex event_lock        # guards the rest of these
     kp_cond event_cond
     kp_event* event_head
     kp_event* event_tail
     int32_t control_woken
-    # totals
-    int64_t batches_sent
-    int64_t records_sent
-    int64_t records_acked
-    int64_t records_failed
-    int64_t records_retried
-    int64_t batch_bytes
-    int64_t raw_bytes
-    int64_t batches_split
-    int64_t queue_time_us
-    int64_t throttle_ms
-    int64_t polls
-    int64_t work_us            # not in poll()
-    int64_t wait_us            # in poll()
-    int64_t peak_slot_us       # a part of the windows over which the largest is reported
-    kp_peak queue_time
-    kp_peak batch_size
-    kp_peak record_size
-    kp_peak throttle
-    int64_t connections_made
-    int64_t connections_lost
+    # figures
+    int64_t peak_slot_us       # [const] a part of the windows over which the largest is reported
+    kp_loop_totals totals
 
 
 cdef class NetworkLoop:

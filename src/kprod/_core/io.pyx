@@ -30,10 +30,10 @@ from kprod._core.future cimport Batch, publish_outcome
 from kprod._core.platform cimport (
     KP_IOV_MAX, KP_SOCK_AGAIN, kp_add32, kp_add64, kp_cond_destroy, kp_cond_init, kp_cond_signal, kp_cond_wait_us,
     kp_count64, kp_iov, kp_iov_advance, kp_iov_len, kp_iov_set, kp_latch_lock, kp_latch_unlock, kp_load32,
-    kp_load32_relaxed, kp_load_ptr, kp_monotonic_us, kp_mutex_destroy, kp_mutex_init, kp_mutex_lock, kp_mutex_unlock,
-    kp_poll, kp_pollfd, kp_pollfd_invalid, kp_pollfd_readable, kp_pollfd_set, kp_pollfd_writable, kp_sock_close,
-    kp_sock_connect_error, kp_sock_recv, kp_sock_send, kp_store32, kp_store32_relaxed, kp_store64, kp_store64_relaxed,
-    kp_store_ptr, kp_store_ptr_relaxed, kp_wake_drain,
+    kp_load32_relaxed, kp_load64, kp_load_ptr, kp_monotonic_us, kp_mutex_destroy, kp_mutex_init, kp_mutex_lock,
+    kp_mutex_unlock, kp_poll, kp_pollfd, kp_pollfd_invalid, kp_pollfd_readable, kp_pollfd_set, kp_pollfd_writable,
+    kp_sock_close, kp_sock_connect_error, kp_sock_recv, kp_sock_send, kp_store32, kp_store32_relaxed, kp_store64,
+    kp_store64_relaxed, kp_store_ptr, kp_store_ptr_relaxed, kp_wake_drain,
 )
 from kprod._core.produce cimport (
     build_produce_request, close_produce_response, close_topic, free_request, kp_partition_response, next_partition,
@@ -46,8 +46,8 @@ from kprod._core.structs cimport (
     ERROR_TOO_MANY_RETRIES, ERROR_TRANSACTION_ABORTED, FLAG_FATAL, FLAG_REFRESH, FLAG_RETRIABLE, OUTCOME_ACKED,
     OUTCOME_FAILED, OUTCOME_PENDING, OUTCOME_SPLIT, PEAK_SLOTS, PERSISTED_NO, PERSISTED_POSSIBLY, PERSISTED_YES,
     STAGE_CLOSED, STAGE_COMPRESSING, STAGE_DONE, STAGE_IN_FLIGHT, STAGE_OPEN, STAGE_RETRY, STAGE_SPLIT, kp_batch,
-    kp_broker, kp_late_callback, kp_partition, kp_peak, kp_record_error, kp_record_info, kp_request, kp_topic,
-    release_callbacks,
+    kp_broker, kp_broker_totals, kp_late_callback, kp_partition, kp_peak, kp_record_error, kp_record_info, kp_request,
+    kp_topic, release_callbacks,
 )
 from kprod._core.tls cimport (
     TlsStream, kp_tls, kp_tls_close, kp_tls_flush, kp_tls_pending, kp_tls_recv, kp_tls_send, kp_tls_unsent,
@@ -219,7 +219,7 @@ cdef void handle_poll(kp_loop* loop, int n, int64_t now_us) noexcept nogil:
                 close_connection(loop, broker, ERROR_DISCONNECTED, error, now_us)
                 continue
             broker.state = CONNECTION_UP
-            loop.connections_made += 1
+            loop.totals.connections_made += 1
             event = new_event(EVENT_CONNECTED, broker.node_id)
             if event != NULL:
                 event.generation = broker.generation
@@ -253,13 +253,13 @@ cdef void run_loop(kp_loop* loop) noexcept nogil:
             wait_us = next_us - now_us if next_us > now_us else 0
             # Rounded up: waking early would only spin.
             timeout_ms = <int>((wait_us + 999) // 1000) if wait_us < 60000000 else 60000
-        loop.polls += 1
-        loop.work_us += now_us - woken_us
+        loop.totals.polls += 1
+        loop.totals.work_us += now_us - woken_us
         kp_mutex_unlock(&loop.lock)
         kp_poll(loop.pollfds, n, timeout_ms)
         woken_us = kp_monotonic_us()
         kp_mutex_lock(&loop.lock)
-        loop.wait_us += woken_us - now_us
+        loop.totals.wait_us += woken_us - now_us
         kp_store64(&loop.a.sleeps_until_us, 0)
         if kp_pollfd_readable(&loop.pollfds[0]):
             kp_wake_drain(loop.wake_fd)
@@ -806,22 +806,22 @@ cdef class NetworkLoop:
 
     def counters(self):
         """Totals since the start, and the largest of the last windows, as a dict of ints."""
-        cdef kp_loop seen
+        cdef kp_loop_totals seen
         cdef int64_t now_us = kp_monotonic_us()
         # Copied: where dicts are made the garbage collector may run anybody's code, which must not meet the lock.
         with nogil:
             kp_mutex_lock(&self.loop.lock)
-            seen = self.loop
+            seen = self.loop.totals
             kp_mutex_unlock(&self.loop.lock)
         return {
             "batches_sent": seen.batches_sent, "records_sent": seen.records_sent,
             "records_acked": seen.records_acked, "records_failed": seen.records_failed,
             "records_retried": seen.records_retried, "batch_bytes": seen.batch_bytes, "raw_bytes": seen.raw_bytes,
             "batches_split": seen.batches_split, "queue_time_us": seen.queue_time_us,
-            "queue_time_max_us": peak_of(&seen, &seen.queue_time, now_us),
-            "largest_batch": peak_of(&seen, &seen.batch_size, now_us),
-            "largest_record": peak_of(&seen, &seen.record_size, now_us),
-            "throttle_ms": seen.throttle_ms, "throttle_max_ms": peak_of(&seen, &seen.throttle, now_us),
+            "queue_time_max_us": peak_of(&self.loop, &seen.queue_time, now_us),
+            "largest_batch": peak_of(&self.loop, &seen.batch_size, now_us),
+            "largest_record": peak_of(&self.loop, &seen.record_size, now_us),
+            "throttle_ms": seen.throttle_ms, "throttle_max_ms": peak_of(&self.loop, &seen.throttle, now_us),
             "polls": seen.polls, "work_us": seen.work_us, "wait_us": seen.wait_us,
             "connections_made": seen.connections_made, "connections_lost": seen.connections_lost,
         }
@@ -829,18 +829,26 @@ cdef class NetworkLoop:
     def broker_counters(self):
         """Totals and the largest of the last windows per node id, as dicts."""
         cdef kp_broker* broker = <kp_broker*>kp_load_ptr(<void**>&self.loop.brokers)
-        cdef kp_broker seen
+        cdef kp_broker_totals seen
+        cdef int32_t state, can_produce, in_flight, n_ready, wanted, stalled
         cdef dict result = {}
         cdef int64_t now_us = kp_monotonic_us()
         while broker != NULL:
+            # Not all of the broker: application threads add to `held` without this lock.
             with nogil:
                 kp_mutex_lock(&self.loop.lock)
-                seen = broker[0]
+                seen = broker.totals
+                state = broker.state
+                can_produce = broker.can_produce
+                in_flight = broker.in_flight
+                n_ready = broker.n_ready
+                wanted = broker.wanted
+                stalled = broker.stalled
                 kp_mutex_unlock(&self.loop.lock)
-            result[seen.node_id] = {
-                "connected": seen.state == CONNECTION_UP, "can_produce": bool(seen.can_produce),
-                "in_flight": seen.in_flight, "ready_partitions": seen.n_ready,
-                "wanted": bool(seen.wanted), "stalled": bool(seen.stalled), "held": seen.held,
+            result[broker.node_id] = {
+                "connected": state == CONNECTION_UP, "can_produce": bool(can_produce),
+                "in_flight": in_flight, "ready_partitions": n_ready,
+                "wanted": bool(wanted), "stalled": bool(stalled), "held": kp_load64(&broker.held),
                 "requests_sent": seen.requests_sent, "responses_received": seen.responses_received,
                 "bytes_out": seen.bytes_out, "bytes_in": seen.bytes_in,
                 "network_calls": seen.network_calls, "request_bytes": seen.request_bytes,
@@ -848,7 +856,7 @@ cdef class NetworkLoop:
                 "latency_sum_us": seen.latency_sum_us, "latency_count": seen.latency_count,
                 "latency_max_us": peak_of(&self.loop, &seen.latency_us, now_us),
             }
-            broker = seen.next
+            broker = broker.next
         return result
 
 

@@ -119,8 +119,8 @@ cdef void write_out(kp_loop* loop, kp_broker* broker, int64_t now_us) noexcept n
         if sent < 0:
             close_connection(loop, broker, ERROR_DISCONNECTED, <int32_t>-sent, now_us)
             return
-        broker.bytes_out += sent
-        broker.network_calls += 1
+        broker.totals.bytes_out += sent
+        broker.totals.network_calls += 1
         while request.iov_done < request.n_iov and sent >= <int64_t>kp_iov_len(&iov[request.iov_done]):
             sent -= kp_iov_len(&iov[request.iov_done])
             request.iov_done += 1
@@ -131,9 +131,9 @@ cdef void write_out(kp_loop* loop, kp_broker* broker, int64_t now_us) noexcept n
         if broker.out_head == NULL:
             broker.out_tail = NULL
         request.next = NULL
-        broker.requests_sent += 1
-        broker.request_bytes += request.size
-        note_peak(loop, &broker.request_size, request.size, now_us)
+        broker.totals.requests_sent += 1
+        broker.totals.request_bytes += request.size
+        note_peak(loop, &broker.totals.request_size, request.size, now_us)
         if request.expects_response:
             if broker.wait_tail != NULL:
                 broker.wait_tail.next = request
@@ -278,8 +278,8 @@ cdef void read_in(kp_loop* loop, kp_broker* broker, int64_t now_us) noexcept nog
     if n <= 0:
         close_connection(loop, broker, ERROR_DISCONNECTED, <int32_t>-n, now_us)
         return
-    broker.bytes_in += n
-    broker.network_calls += 1
+    broker.totals.bytes_in += n
+    broker.totals.network_calls += 1
     broker.in_end += n
     while broker.in_end - broker.in_start >= 4:
         size = load_be32(broker.in_buffer + broker.in_start)
@@ -370,7 +370,7 @@ cdef void close_connection(kp_loop* loop, kp_broker* broker, int32_t reason, int
     broker.in_capacity = broker.in_start = broker.in_end = 0
     broker.wanted = 0
     kp_store32(&broker.usable, 0)
-    loop.connections_lost += 1
+    loop.totals.connections_lost += 1
     if event != NULL:
         event.generation = broker.generation
         event.value1 = reason

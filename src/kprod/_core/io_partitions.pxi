@@ -253,7 +253,10 @@ cdef kp_batch* take_batch(kp_loop* loop, kp_partition* p, int64_t now_us, int64_
             return NULL
         kp_latch_lock(&p.lock)
         b = p.head
-        if b != NULL and b.length > room:
+        if b != NULL and b.stage != STAGE_OPEN and b.stage != STAGE_CLOSED:
+            # Another thread compresses it: how long it will be is not known yet.
+            b = NULL
+        elif b != NULL and b.length > room:
             too_large[0] = 1
             b = NULL
         elif b != NULL and b.stage == STAGE_OPEN:
@@ -261,8 +264,6 @@ cdef kp_batch* take_batch(kp_loop* loop, kp_partition* p, int64_t now_us, int64_
             if b.stage == STAGE_COMPRESSING:
                 queue_compression(loop.a, b)
                 b = NULL
-        elif b != NULL and b.stage != STAGE_CLOSED:
-            b = NULL
         if b != NULL:
             locked_queue_remove(p, b)
         kp_latch_unlock(&p.lock)
@@ -270,14 +271,14 @@ cdef kp_batch* take_batch(kp_loop* loop, kp_partition* p, int64_t now_us, int64_
             return NULL
         b.drained_us = now_us
         loop.transaction_used = 1
-        loop.batches_sent += 1
-        loop.records_sent += b.count
-        loop.batch_bytes += b.length
-        loop.raw_bytes += b.raw_length
-        loop.queue_time_us += now_us - b.created_us
-        note_peak(loop, &loop.queue_time, now_us - b.created_us, now_us)
-        note_peak(loop, &loop.batch_size, b.length, now_us)
-        note_peak(loop, &loop.record_size, b.largest, now_us)
+        loop.totals.batches_sent += 1
+        loop.totals.records_sent += b.count
+        loop.totals.batch_bytes += b.length
+        loop.totals.raw_bytes += b.raw_length
+        loop.totals.queue_time_us += now_us - b.created_us
+        note_peak(loop, &loop.totals.queue_time, now_us - b.created_us, now_us)
+        note_peak(loop, &loop.totals.batch_size, b.length, now_us)
+        note_peak(loop, &loop.totals.record_size, b.largest, now_us)
         kp_count64(&p.topic.batches_sent, 1)
         kp_count64(&p.topic.records_sent, b.count)
         kp_count64(&p.topic.bytes_sent, b.length)
@@ -320,7 +321,7 @@ cdef int64_t backoff_us(kp_loop* loop, int32_t attempts) noexcept nogil:
 
 
 cdef void batch_acked(kp_loop* loop, kp_batch* b, int64_t base_offset, int64_t log_append_time) noexcept nogil:
-    loop.records_acked += b.count
+    loop.totals.records_acked += b.count
     kp_count64(&b.partition.topic.records_acked, b.count)
     b.base_offset = base_offset
     b.log_append_time = log_append_time
@@ -331,7 +332,7 @@ cdef void batch_acked(kp_loop* loop, kp_batch* b, int64_t base_offset, int64_t l
 
 cdef void batch_failed(kp_loop* loop, kp_batch* b, int32_t error) noexcept nogil:
     """A batch that is on no list any more fails for good."""
-    loop.records_failed += b.count
+    loop.totals.records_failed += b.count
     kp_count64(&b.partition.topic.records_failed, b.count)
     b.error = error
     b.persisted = PERSISTED_POSSIBLY if b.uncertain else PERSISTED_NO
@@ -352,7 +353,7 @@ cdef void batch_failed(kp_loop* loop, kp_batch* b, int32_t error) noexcept nogil
 cdef void batch_again(kp_loop* loop, kp_batch* b, int32_t error, int64_t now_us, int at_once) noexcept nogil:
     """Send a batch again, after a back-off."""
     kp_store32_relaxed(&b.last_error, error)
-    loop.records_retried += b.count
+    loop.totals.records_retried += b.count
     kp_count64(&b.partition.topic.records_retried, b.count)
     b.retry_at_us = now_us if at_once else now_us + backoff_us(loop, b.attempts)
     retry_insert(b.partition, b)
@@ -368,7 +369,7 @@ cdef void attempt_failed(kp_loop* loop, kp_batch* b, int32_t error, int64_t now_
     cdef kp_partition* p = b.partition
     cdef int flags
     if (error == CODE_MESSAGE_TOO_LARGE or error == CODE_RECORD_LIST_TOO_LARGE) and b.count > 1:
-        loop.batches_split += 1
+        loop.totals.batches_split += 1
         kp_store32_relaxed(&b.last_error, error)
         b.stage = STAGE_SPLIT
         p.splitting += 1

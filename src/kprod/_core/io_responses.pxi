@@ -144,9 +144,9 @@ cdef void produce_answered(kp_loop* loop, kp_broker* broker, kp_request* request
     cdef kp_batch* b
     broker.in_flight -= 1
     latency = now_us - request.queued_us
-    broker.latency_sum_us += latency
-    broker.latency_count += 1
-    note_peak(loop, &broker.latency_us, latency, now_us)
+    broker.totals.latency_sum_us += latency
+    broker.totals.latency_count += 1
+    note_peak(loop, &broker.totals.latency_us, latency, now_us)
     for i in range(request.n_batches):
         request.batches[i].partition.in_flight -= 1
     ok = open_produce_response(c, request.version, &n_topics)
@@ -185,8 +185,8 @@ cdef void produce_answered(kp_loop* loop, kp_broker* broker, kp_request* request
         evaluate(loop, request.batches[i].partition, now_us)
     release_request_batches(loop, request)
     if throttle > 0:
-        loop.throttle_ms += throttle
-        note_peak(loop, &loop.throttle, throttle, now_us)
+        loop.totals.throttle_ms += throttle
+        note_peak(loop, &loop.totals.throttle, throttle, now_us)
         if request.version >= 6:
             # KIP-219: from version 6 on the broker answers at once and leaves the waiting to the client.
             broker.throttled_until_us = now_us + <int64_t>throttle * 1000
@@ -212,7 +212,7 @@ cdef void handle_frame(kp_loop* loop, kp_broker* broker, const uint8_t* frame, i
     if broker.wait_head == NULL:
         broker.wait_tail = NULL
     broker.pending -= 1
-    broker.responses_received += 1
+    broker.totals.responses_received += 1
     broker.last_used_us = now_us
     if request.is_produce:
         produce_answered(loop, broker, request, &c, now_us)

@@ -274,6 +274,20 @@ cdef struct kp_request:
     int64_t deadline_us
 
 
+cdef struct kp_broker_totals:
+    # [io] Since the start, over all connections, and the largest of late.
+    int64_t requests_sent
+    int64_t responses_received
+    int64_t bytes_out
+    int64_t bytes_in
+    int64_t network_calls      # reads and writes
+    int64_t request_bytes      # of requests_sent
+    kp_peak request_size
+    int64_t latency_sum_us
+    int64_t latency_count
+    kp_peak latency_us
+
+
 cdef struct kp_broker:
     int32_t node_id
     intptr_t fd
@@ -306,18 +320,8 @@ cdef struct kp_broker:
     int64_t in_capacity
     int64_t in_start
     int64_t in_end
-    # counters
-    int64_t requests_sent
-    int64_t responses_received
-    int64_t bytes_out
-    int64_t bytes_in
-    int64_t network_calls      # reads and writes
-    int64_t request_bytes      # of requests_sent
-    kp_peak request_size
-    int64_t latency_sum_us
-    int64_t latency_count
-    kp_peak latency_us
-    kp_broker* next
+    kp_broker_totals totals
+    kp_broker* next            # [const]
 
 
 cdef inline void release_info(kp_batch* b) noexcept nogil:
