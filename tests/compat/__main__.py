@@ -44,6 +44,9 @@ def run(suite: Suite, checkout: Path, arguments: list[str]) -> dict[str, str]:
 
     Returns:
         ``passed``, ``failed``, ``skipped`` or ``private`` by ``file::test``.
+
+    Raises:
+        RuntimeError: pytest did not run all tests.
     """
     from tests.kafka.cluster import KafkaCluster
 
@@ -62,7 +65,7 @@ def run(suite: Suite, checkout: Path, arguments: list[str]) -> dict[str, str]:
         outcomes = Path(folder, "outcomes.json")
         search = [str(HERE), *(path for path in sys.path if path and Path(path).name == "src")]
         plugins = [word for name in ("peer_plugin", *suite.plugins) for word in ("-p", name)]
-        subprocess.run(
+        done = subprocess.run(
             [sys.executable, "-m", "pytest", "-q", "--import-mode=prepend", "-p", "no:cacheprovider"]
             + [
                 "-c",
@@ -91,6 +94,9 @@ def run(suite: Suite, checkout: Path, arguments: list[str]) -> dict[str, str]:
             },
             check=False,
         )
+        # 1: tests failed. With anything else it did not get to the end of them.
+        if done.returncode not in (0, 1):
+            raise RuntimeError(f"the tests of {suite.client} were not run to their end: {done.returncode}")
         found: dict[str, str] = json.loads(outcomes.read_text(encoding="utf-8"))
     return found
 

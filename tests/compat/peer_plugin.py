@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import json
 import os
+from collections.abc import Generator
 from typing import TYPE_CHECKING
 
 import pytest
@@ -45,6 +46,15 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             kept.append(item)
     config.hook.pytest_deselected(items=left_out)
     items[:] = kept
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_pyfunc_call() -> Generator[None, object, object]:
+    """Let a signal that a test has sent, and that came late, end the test and not all of them."""
+    try:
+        return (yield)
+    except KeyboardInterrupt as error:
+        raise AssertionError("the signal came when nothing waited for it any more") from error
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:

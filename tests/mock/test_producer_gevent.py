@@ -35,7 +35,8 @@ def lets_others_run(call, *arguments, **keywords):
     try:
         return call(*arguments, **keywords)
     finally:
-        assert ticks - before >= 5, (call, ticks - before)
+        # None if the hub stood still; how many there are otherwise depends on what else the machine does.
+        assert ticks - before >= 2, (call, ticks - before)
 
 ticking = gevent.spawn(tick)
 gevent.sleep(0)

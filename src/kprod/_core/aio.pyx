@@ -4,34 +4,80 @@ The delivery thread never touches a loop's futures. It queues what is decided on
 wakes the loop with one ``call_soon_threadsafe()``, and what comes until the loop gets to it, be it a thousand batches,
 comes with the same wake-up. A loop that is busy, blocked or closed holds up nobody: queueing takes no lock of the loop.
 """
+import collections.abc
 import threading
 import weakref
 from asyncio import CancelledError, InvalidStateError, get_running_loop
 from contextvars import copy_context
 
 cimport cython
+from cpython.exc cimport PyErr_WarnEx
+from cpython.object cimport PyObject
+from cpython.ref cimport Py_DECREF, Py_INCREF, Py_XDECREF, Py_XINCREF
+from libc.stdint cimport int32_t, uintptr_t
+from libc.string cimport memset
 
-from kprod._core.future cimport CALLBACK_DONE, DeliveryFuture
-from kprod._core.platform cimport kp_mutex, kp_mutex_destroy, kp_mutex_init, kp_mutex_lock, kp_mutex_unlock
-from kprod._core.structs cimport OUTCOME_PENDING
+from kprod._core.accumulator cimport Accumulator
+from kprod._core.future cimport CALLBACK_DONE, Batch, DeliveryFuture, RecordMetadata
+from kprod._core.platform cimport (
+    kp_load32, kp_mutex, kp_mutex_destroy, kp_mutex_init, kp_mutex_lock, kp_mutex_unlock,
+)
+from kprod._core.producer cimport (
+    ARGUMENTS, ON_DELIVERY, TOPIC, ProducerCore, append_record, sort_arguments,
+)
+from kprod._core.structs cimport OUTCOME_ACKED, OUTCOME_PENDING, OUTCOME_SPLIT
 
 cdef extern from *:
     """
-    static PyObject* (*kp_result_of)(PyObject*);
+    static int (*kp_outcome_step)(PyObject*, PyObject**);
+    static int (*kp_sending_step)(PyObject*, PyObject*, PyObject**);
 
-    static PySendResult kp_am_send(PyObject* self, PyObject* sent, PyObject** result) {
+    static PySendResult kp_outcome_am_send(PyObject* self, PyObject* sent, PyObject** result) {
         (void)sent;
-        *result = kp_result_of(self);
-        return *result == NULL ? PYGEN_ERROR : PYGEN_RETURN;
+        return (PySendResult)kp_outcome_step(self, result);
+    }
+
+    static PySendResult kp_sending_am_send(PyObject* self, PyObject* sent, PyObject** result) {
+        return (PySendResult)kp_sending_step(self, sent, result);
     }
 
     /* `await` of what is its own iterator then takes the result without a StopIteration around it. */
-    static void kp_set_am_send(PyObject* type, PyObject* (*result_of)(PyObject*)) {
-        kp_result_of = result_of;
-        ((PyTypeObject*)type)->tp_as_async->am_send = kp_am_send;
+    static void kp_set_am_send(PyObject* outcome_type, int (*outcome_step)(PyObject*, PyObject**),
+                               PyObject* sending_type, int (*sending_step)(PyObject*, PyObject*, PyObject**)) {
+        kp_outcome_step = outcome_step;
+        kp_sending_step = sending_step;
+        ((PyTypeObject*)outcome_type)->tp_as_async->am_send = kp_outcome_am_send;
+        ((PyTypeObject*)sending_type)->tp_as_async->am_send = kp_sending_am_send;
+    }
+
+    static vectorcallfunc kp_send_as_written;
+
+    static PyObject* kp_send_coroutine(PyObject* function, PyObject** arguments, size_t n, PyObject* names) {
+        return kp_send_as_written(function, arguments, n, names);
+    }
+
+    static void kp_set_send(PyObject* function, PyObject* (*vectorcall)(PyObject*, PyObject**, size_t, PyObject*)) {
+        vectorcallfunc* slot = (vectorcallfunc*)((char*)function + Py_TYPE(function)->tp_vectorcall_offset);
+        kp_send_as_written = *slot;
+        *slot = (vectorcallfunc)vectorcall;
     }
     """
-    void kp_set_am_send(object type, object (*result_of)(object))
+    object kp_send_coroutine(PyObject* function, PyObject** arguments, size_t n, PyObject* names)
+    void kp_set_send(object function, object (*vectorcall)(PyObject*, PyObject**, size_t, PyObject*))
+    void kp_set_am_send(object outcome_type, int (*outcome_step)(PyObject*, PyObject**) except -1,
+                        object sending_type, int (*sending_step)(PyObject*, PyObject*, PyObject**) except -1)
+
+cdef extern from "Python.h":
+    PyObject* Py_None
+    size_t PY_VECTORCALL_ARGUMENTS_OFFSET
+    int PyErr_ExceptionMatches(object kind)
+    void PyErr_Clear()
+    int PyIter_Send(PyObject* iterator, PyObject* sent, PyObject** result) except -1
+
+# PySendResult
+cdef enum:
+    PYGEN_RETURN = 0
+    PYGEN_NEXT = 1
 
 
 channels = weakref.WeakKeyDictionary()
@@ -232,9 +278,10 @@ cdef class AsyncDeliveryFuture:
     sent all the same.
     """
 
-    cdef DeliveryFuture record
-    cdef list entries
+    cdef Batch batch
+    cdef int32_t index
     cdef bint is_cancelled
+    cdef list entries
     cdef object cancel_message
     cdef object __weakref__
 
@@ -246,7 +293,32 @@ cdef class AsyncDeliveryFuture:
     @property
     def delivery(self):
         """The record's DeliveryFuture, for other threads."""
-        return self.record
+        return self.record()
+
+    cdef DeliveryFuture record(self):
+        cdef DeliveryFuture record = DeliveryFuture.__new__(DeliveryFuture)
+        record.batch = self.batch
+        record.index = self.index
+        return record
+
+    cdef inline int32_t outcome(self):
+        cdef int32_t outcome = kp_load32(&self.batch.b.outcome)
+        return outcome if outcome != OUTCOME_SPLIT else self.record().outcome()
+
+    cdef inline int take(self, PyObject** result) except -1:
+        """The result of a future that is done, as a new reference."""
+        cdef RecordMetadata metadata
+        if self.is_cancelled:
+            raise self.cancelled_error()
+        if kp_load32(&self.batch.b.outcome) == OUTCOME_ACKED:
+            metadata = RecordMetadata.__new__(RecordMetadata)
+            metadata.batch = self.batch
+            metadata.index = self.index
+        else:
+            metadata = self.record().get()
+        Py_INCREF(metadata)
+        result[0] = <PyObject*>metadata
+        return PYGEN_RETURN
 
     def get_loop(self):
         """The event loop that runs now: the future belongs to none."""
@@ -254,7 +326,7 @@ cdef class AsyncDeliveryFuture:
 
     def done(self):
         """Whether the outcome is known, or the future was cancelled."""
-        return self.is_cancelled or self.record.outcome() != OUTCOME_PENDING
+        return self.is_cancelled or self.outcome() != OUTCOME_PENDING
 
     def cancelled(self):
         """Whether cancel() ended the future."""
@@ -270,17 +342,17 @@ cdef class AsyncDeliveryFuture:
         """
         if self.is_cancelled:
             raise self.cancelled_error()
-        if self.record.outcome() == OUTCOME_PENDING:
+        if self.outcome() == OUTCOME_PENDING:
             raise InvalidStateError("the record is not decided yet")
-        return self.record.get()
+        return self.record().get()
 
     def exception(self):
         """The KafkaError of a failed record; None: it was acknowledged. Raises as result() otherwise."""
         if self.is_cancelled:
             raise self.cancelled_error()
-        if self.record.outcome() == OUTCOME_PENDING:
+        if self.outcome() == OUTCOME_PENDING:
             raise InvalidStateError("the record is not decided yet")
-        return self.record.exception
+        return self.record().exception
 
     cdef object cancelled_error(self):
         return CancelledError() if self.cancel_message is None else CancelledError(self.cancel_message)
@@ -289,7 +361,7 @@ cdef class AsyncDeliveryFuture:
         if self.entries is None:
             self.entries = []
         self.entries.append(entry)
-        self.record.add(CALLBACK_DONE, entry)
+        self.record().add(CALLBACK_DONE, entry)
         return 0
 
     def add_done_callback(self, callback, *, context=None):
@@ -303,7 +375,7 @@ cdef class AsyncDeliveryFuture:
         if context is None:
             context = copy_context()
         loop = get_running_loop()
-        if self.is_cancelled or self.record.outcome() != OUTCOME_PENDING:
+        if self.is_cancelled or self.outcome() != OUTCOME_PENDING:
             loop.call_soon(callback, self, context=context)
             return
         entry = DoneCallback.__new__(DoneCallback)
@@ -324,7 +396,7 @@ cdef class AsyncDeliveryFuture:
 
     def cancel(self, msg=None):
         """End the future for those who wait on it; the record is sent all the same. False: it was done."""
-        if self.is_cancelled or self.record.outcome() != OUTCOME_PENDING:
+        if self.is_cancelled or self.outcome() != OUTCOME_PENDING:
             return False
         self.is_cancelled = True
         self.cancel_message = msg
@@ -337,23 +409,27 @@ cdef class AsyncDeliveryFuture:
 
     def __await__(self):
         # Mostly the outcome is known by the time that it is asked for: then no generator is made.
-        if not self.is_cancelled and self.record.outcome() != OUTCOME_PENDING:
+        if not self.is_cancelled and self.outcome() != OUTCOME_PENDING:
             return self
         return _wait_in_loop(self)
+
+    def __iter__(self):
+        # For `yield from` in the `__await__()` of others.
+        return self.__await__()
 
     def __next__(self):
         raise StopIteration(self.result())
 
     def __repr__(self):
         if self.is_cancelled:
-            return f"<AsyncDeliveryFuture cancelled, {self.record!r}>"
-        return f"<AsyncDeliveryFuture {self.record!r}>"
+            return f"<AsyncDeliveryFuture cancelled, {self.record()!r}>"
+        return f"<AsyncDeliveryFuture {self.record()!r}>"
 
 
 def _wait_in_loop(AsyncDeliveryFuture self not None):
     """What an ``await`` iterates over when there may be something to wait for."""
     cdef Waiter entry
-    if not self.is_cancelled and self.record.outcome() == OUTCOME_PENDING:
+    if not self.is_cancelled and self.outcome() == OUTCOME_PENDING:
         loop = get_running_loop()
         entry = Waiter.__new__(Waiter)
         entry.channel = channel_for(loop)
@@ -363,32 +439,34 @@ def _wait_in_loop(AsyncDeliveryFuture self not None):
         yield from waiter
     if self.is_cancelled:
         raise self.cancelled_error()
-    return self.record.get()
+    return self.record().get()
 
 
-cdef object result_of_decided(object future):
-    return (<AsyncDeliveryFuture>future).result()
+cdef int take_outcome(PyObject* future, PyObject** result) except -1:
+    return (<AsyncDeliveryFuture>future).take(result)
 
 
-kp_set_am_send(AsyncDeliveryFuture, result_of_decided)
-
+# ------------------------------------------------------------------------------------------------ send()
 
 cdef class AsyncProducerCore:
     """``send()`` of AsyncKafkaProducer, which derives from it."""
 
+    cdef ProducerCore core        # whose append needs nothing around it; None: see try_send
     cdef object try_send
     cdef object would_wait
     cdef public int _waiting
 
-    def _attach(self, try_send, would_wait):
+    def _attach(self, producer, would_wait):
         """Connect the class to a producer whose ``send()`` never waits; None: there is none, or it has interceptors.
 
         Arguments:
-            try_send: the bound ``send()``.
+            producer: a KafkaProducer. Where its class has a ``send()`` of its own, be it one that a tracing tool has
+                put there, that is called.
             would_wait: the class of the exceptions that it raises where it would have to wait.
         """
         self.would_wait = would_wait
-        self.try_send = try_send
+        self.try_send = None if producer is None else producer.send
+        self.core = producer if producer is not None and type(producer).send is ProducerCore.send else None
 
     async def send(self, topic, value=None, key=None, headers=None, partition=None, timestamp_ms=None):
         """Send one record. Awaiting this waits only for room in ``buffer_memory``, or a new topic's metadata.
@@ -412,7 +490,7 @@ cdef class AsyncProducerCore:
             IllegalStateError: not started; outside of a transaction.
             ProducerClosedError, KafkaError: the producer takes no records any more.
         """
-        cdef AsyncDeliveryFuture future
+        # Calls come to send_vectorcall() first, which goes on with this where there may be something to wait for.
         if self.try_send is None:
             # Not started, or there are interceptors.
             record = await self._send_intercepted(topic, value, key, headers, partition, timestamp_ms)
@@ -427,6 +505,241 @@ cdef class AsyncProducerCore:
                 record = None
             if record is None:
                 record = await self._send_waiting(first, (topic, value, key, headers, partition, timestamp_ms))
-        future = AsyncDeliveryFuture.__new__(AsyncDeliveryFuture)
-        future.record = record
-        return future
+        return future_of(record)
+
+
+cdef AsyncDeliveryFuture future_of(DeliveryFuture record):
+    cdef AsyncDeliveryFuture future = AsyncDeliveryFuture.__new__(AsyncDeliveryFuture)
+    future.batch = record.batch
+    future.index = record.index
+    return future
+
+
+ctypedef int (*append_function)(ProducerCore, Accumulator, PyObject**, PyObject**, int32_t*) noexcept
+
+
+cdef enum:
+    NOT_BEGUN
+    RUNNING
+    WAITING
+    ENDED
+
+
+@cython.final
+@cython.freelist(64)
+cdef class Sending:
+    """The coroutine of one ``AsyncKafkaProducer.send()``.
+
+    Mostly there is nothing to wait for: then it ends with its first step, and needs no frame. Otherwise it goes on as a
+    coroutine of ``AsyncKafkaProducer``.
+    """
+
+    cdef AsyncProducerCore producer
+    cdef object waiting           # the coroutine that goes on
+    cdef int stage
+    # [a] With a reference each, NULL for None; those are not shown to the garbage collector: what is in a record does
+    # not refer to this.
+    cdef PyObject* given[ARGUMENTS]
+
+    __name__ = "send"
+    __qualname__ = "AsyncKafkaProducer.send"
+
+    def __init__(self):
+        raise TypeError("Sending objects are made by AsyncKafkaProducer.send()")
+
+    def __cinit__(self):
+        memset(self.given, 0, sizeof(self.given))
+
+    def __dealloc__(self):
+        if self.stage != ENDED:
+            if self.stage == NOT_BEGUN and self.given[TOPIC] != NULL:
+                PyErr_WarnEx(RuntimeWarning, b"coroutine 'AsyncKafkaProducer.send' was never awaited", 1)
+            self.release_given()
+
+    def __await__(self):
+        return self
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        return self.step_result(None)
+
+    def send(self, value):
+        """Go on, as any coroutine does."""
+        return self.step_result(value)
+
+    def throw(self, kind, value=None, traceback=None):
+        """Raise an exception where it waits, as any coroutine does."""
+        if self.stage == WAITING:
+            return self.throw_waiting((kind,) if value is None and traceback is None else (kind, value, traceback))
+        self.check_usable()
+        self.end()
+        error = kind
+        if not isinstance(kind, BaseException):
+            error = value if isinstance(value, BaseException) else kind() if value is None else kind(value)
+        raise error if traceback is None else error.with_traceback(traceback)
+
+    def close(self):
+        """End it, as any coroutine does. What was not sent yet is not sent."""
+        if self.stage == RUNNING:
+            self.check_usable()
+        waiting = self.waiting
+        self.end()
+        if waiting is not None:
+            waiting.close()
+
+    @property
+    def cr_await(self):
+        """The coroutine that goes on where it has to wait, else None."""
+        return self.waiting
+
+    @property
+    def cr_running(self):
+        """Whether it runs now."""
+        return self.stage == RUNNING
+
+    @property
+    def cr_frame(self):
+        """None: it has no frame; ``cr_await`` has."""
+        return None
+
+    @property
+    def cr_code(self):
+        """None: it is not Python code."""
+        return None
+
+    def __repr__(self):
+        return f"<coroutine object {self.__qualname__} at {<uintptr_t><PyObject*>self:#x}>"
+
+    cdef int check_usable(self) except -1:
+        if self.stage == RUNNING:
+            raise ValueError("coroutine already executing")
+        if self.stage == ENDED:
+            raise RuntimeError("cannot reuse already awaited coroutine")
+        return 0
+
+    cdef inline void end(self) noexcept:
+        """Be over, and let go of the record."""
+        self.stage = ENDED
+        self.waiting = None
+        self.release_given()
+
+    cdef inline void release_given(self) noexcept:
+        cdef int i
+        cdef PyObject* given
+        for i in range(ON_DELIVERY):
+            given = self.given[i]
+            self.given[i] = NULL
+            Py_XDECREF(given)
+
+    cdef int step(self, PyObject* sent, PyObject** result) except -1:
+        """Go on until it ends or has to wait; a PySendResult."""
+        cdef int outcome
+        self.check_usable()
+        if self.stage == NOT_BEGUN:
+            if sent != Py_None:
+                raise TypeError("can't send non-None value to a just-started coroutine")
+            self.stage = RUNNING
+            if self.begin(result):
+                self.end()
+                return PYGEN_RETURN
+        self.stage = RUNNING
+        try:
+            outcome = PyIter_Send(<PyObject*>self.waiting, sent, result)
+        except BaseException:
+            self.end()
+            raise
+        if outcome == PYGEN_RETURN:
+            self.end()
+        else:
+            self.stage = WAITING
+        return outcome
+
+    cdef inline int begin(self, PyObject** result) except -1:
+        """Try to send. 0: it may have to wait, and goes on as `waiting`."""
+        cdef PyObject* owner = NULL
+        cdef AsyncDeliveryFuture future
+        cdef AsyncProducerCore producer = self.producer
+        # Who waits for memory already gets it first.
+        if producer.core is not None and not producer._waiting:
+            future = AsyncDeliveryFuture.__new__(AsyncDeliveryFuture)
+            # Whether it raised is looked at by hand: a `try` costs more, for each record.
+            if (<append_function>append_record)(producer.core, producer.core.accumulator, self.given, &owner,
+                                                &future.index) == 0:
+                future.batch = <Batch>owner
+                Py_DECREF(future.batch)
+                Py_INCREF(future)
+                result[0] = <PyObject*>future
+                return 1
+            if not PyErr_ExceptionMatches(producer.would_wait):
+                self.end()
+                return -1
+            PyErr_Clear()
+        self.waiting = self.coroutine()
+        return 0
+
+    cdef object coroutine(self):
+        """The coroutine of `send`, as it is written."""
+        cdef PyObject* arguments[ARGUMENTS]
+        cdef int i
+        arguments[0] = <PyObject*>self.producer
+        for i in range(ON_DELIVERY):
+            arguments[i + 1] = self.given[i] if self.given[i] != NULL else Py_None
+        return kp_send_coroutine(<PyObject*>AsyncProducerCore.send, arguments, ARGUMENTS, NULL)
+
+    cdef object step_result(self, object sent):
+        """What ``send()`` of a coroutine returns or raises."""
+        cdef PyObject* result = NULL
+        cdef int outcome = self.step(<PyObject*>sent, &result)
+        found = <object>result
+        Py_DECREF(found)
+        if outcome == PYGEN_RETURN:
+            raise StopIteration(found)
+        return found
+
+    cdef object throw_waiting(self, tuple exception):
+        self.stage = RUNNING
+        try:
+            waits_for = self.waiting.throw(*exception)
+        except StopIteration as stopped:
+            self.end()
+            future = stopped.value
+        except BaseException:
+            self.end()
+            raise
+        else:
+            self.stage = WAITING
+            return waits_for
+        raise StopIteration(future)
+
+
+collections.abc.Coroutine.register(Sending)
+
+
+cdef int step_of_sending(PyObject* sending, PyObject* sent, PyObject** result) except -1:
+    return (<Sending>sending).step(sent, result)
+
+
+kp_set_am_send(AsyncDeliveryFuture, take_outcome, Sending, step_of_sending)
+
+
+cdef object send_vectorcall(PyObject* function, PyObject** arguments, size_t n, PyObject* names):
+    """What a call of ``send()`` does."""
+    cdef Py_ssize_t n_positional = n & ~PY_VECTORCALL_ARGUMENTS_OFFSET
+    cdef PyObject* given[ARGUMENTS]
+    cdef Sending sending
+    cdef int i
+    if n_positional == 0 or not isinstance(<object>arguments[0], AsyncProducerCore):
+        raise TypeError("send() is a method of AsyncKafkaProducer: it must be called on one")
+    sort_arguments("send", ON_DELIVERY, arguments + 1, n_positional - 1, names, given)
+    sending = Sending.__new__(Sending)
+    sending.producer = <AsyncProducerCore>arguments[0]
+    for i in range(ON_DELIVERY):
+        sending.given[i] = given[i]
+        Py_XINCREF(given[i])
+    return sending
+
+
+# Only calls change: for `inspect`, and so for frameworks, it stays an async function.
+kp_set_send(AsyncProducerCore.send, send_vectorcall)

@@ -1,10 +1,22 @@
 """The part of KafkaProducer that runs for every record."""
 from cpython.object cimport PyObject
+from libc.stdint cimport int32_t
 
 from kprod._core.accumulator cimport Accumulator, Topic
 
 cdef enum:
     RECENT_TOPICS = 16
+
+# The arguments of send(), in order; those of send_nowait() are the first ones.
+cdef enum:
+    TOPIC
+    VALUE
+    KEY
+    HEADERS
+    PARTITION
+    TIMESTAMP_MS
+    ON_DELIVERY
+    ARGUMENTS
 
 
 cdef class ProducerCore:
@@ -33,3 +45,9 @@ cdef class ProducerCore:
     cdef int check_partition(self, Topic topic, object partition) except -2
     cdef object serialize_key(self, Topic topic, object key, PyObject* headers)
     cdef object serialize_value(self, Topic topic, object value, PyObject* headers)
+
+
+cdef int sort_arguments(str function, int n_arguments, PyObject** values, Py_ssize_t n_positional, PyObject* names,
+                        PyObject** given) except -1
+cdef int append_record(ProducerCore self, Accumulator accumulator, PyObject** given, PyObject** owner,
+                       int32_t* index) except -1

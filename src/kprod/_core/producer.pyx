@@ -53,17 +53,6 @@ cdef extern from "Python.h":
 cdef enum:
     STICKY = -1
 
-# The arguments of send(), in order; those of send_nowait() are the first ones.
-cdef enum:
-    TOPIC
-    VALUE
-    KEY
-    HEADERS
-    PARTITION
-    TIMESTAMP_MS
-    ON_DELIVERY
-    ARGUMENTS
-
 cdef tuple ARGUMENT_NAMES = ("topic", "value", "key", "headers", "partition", "timestamp_ms", "on_delivery")
 # Borrowed from there.
 cdef PyObject* on_delivery_name = tuple_item(<PyObject*>ARGUMENT_NAMES, ON_DELIVERY)
@@ -222,6 +211,12 @@ cdef inline int bind_arguments(str function, int n_arguments, PyObject** values,
     if given[TOPIC] == NULL:
         raise TypeError(f"{function}() missing 1 required positional argument: 'topic'")
     return 0
+
+
+cdef int sort_arguments(str function, int n_arguments, PyObject** values, Py_ssize_t n_positional, PyObject* names,
+                        PyObject** given) except -1:
+    """bind_arguments() for other modules."""
+    return bind_arguments(function, n_arguments, values, n_positional, names, given)
 
 
 # ------------------------------------------------------------------------------------------------ one record

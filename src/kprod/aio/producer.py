@@ -129,7 +129,7 @@ class AsyncKafkaProducer(AsyncProducerCore):
                     self._producer = producer
                     # With interceptors every record takes the slow way, _send_intercepted().
                     if producer.interceptors is None:
-                        self._attach(producer.send, KafkaTimeoutError)
+                        self._attach(producer, KafkaTimeoutError)
                     self._phase = "running"
                     return producer
             producer.close(0)
