@@ -274,8 +274,8 @@ cdef class AsyncDeliveryFuture:
     and in other loops than the one that sent the record.
 
     A record that was accepted cannot be called back. Cancelling a task that awaits this future ends that one await
-    only. ``cancel()`` (also by ``wait_for()`` and ``gather()``) ends the future for all who wait on it; the record is
-    sent all the same.
+    only, and so does ``wait_for()`` since Python 3.12. ``cancel()`` (also by ``gather()``) ends the future for all who
+    wait on it; the record is sent all the same.
     """
 
     cdef Batch batch
