@@ -3,7 +3,7 @@
     python -m tests.fuzz.run --executions 10000000 [--seed 1] [target ...]
 
 Each target runs in a process of its own. When one ends, by a finding or by a signal, the input that did it is
-left in build/fuzz/found-<target>; put it into tests/fuzz/corpus/<target>/ with the repair.
+left in build/fuzz/found-<target>-<seed>; put it into tests/fuzz/corpus/<target>/ with the repair.
 """
 
 from __future__ import annotations
@@ -13,13 +13,19 @@ import mmap
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 from tests.fuzz.harness import ROOT, corpus, decode, load
 
 
+def found(target: str, seed: int) -> Path:
+    """Where the input of a finding is left; runs with other seeds may go on beside this one."""
+    return ROOT / "build" / "fuzz" / f"found-{target}-{seed}"
+
+
 def run_here(target: str, executions: int, seed: int) -> None:
     """Run a target in this process."""
-    trace = ROOT / "build" / "fuzz" / f"found-{target}"
+    trace = found(target, seed)
     trace.parent.mkdir(parents=True, exist_ok=True)
     raw = trace.with_suffix(".trace")
     raw.write_bytes(bytes(4100))
@@ -44,11 +50,12 @@ def run_apart(target: str, executions: int, seed: int) -> bool:
     if ended.returncode == 0:
         print(f"{target}: {executions} executions in {took:.0f} s ({executions / took:.0f}/s), nothing found")
         return True
-    raw = ROOT / "build" / "fuzz" / f"found-{target}.trace"
+    trace = found(target, seed)
+    raw = trace.with_suffix(".trace")
     if raw.exists():
         data = raw.read_bytes()
-        raw.with_suffix("").write_bytes(data[4 : 4 + int.from_bytes(data[:4], sys.byteorder)])
-    print(f"{target}: ended with {ended.returncode}; the input is in build/fuzz/found-{target}")
+        trace.write_bytes(data[4 : 4 + int.from_bytes(data[:4], sys.byteorder)])
+    print(f"{target}: ended with {ended.returncode}; the input is in {trace.relative_to(ROOT)}")
     return False
 
 

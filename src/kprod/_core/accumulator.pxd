@@ -38,6 +38,9 @@ cdef struct kp_accumulator:
     int64_t sleeps_until_us    # [a] 0: the loop is awake
     int32_t wakers             # [a] threads that may be writing to wake_fd
     intptr_t wake_fd           # written to wake the loop
+    void* loop                 # [const] its kp_loop, for the next
+    int (*send_by_caller)(void*) noexcept nogil  # [const] do the loop's turn while it sleeps; 0: it must be woken
+    int32_t waited             # [a] somebody waited for a record since the last one was sent like that
     kp_broker** brokers        # [const] the loop's list, which only grows at its head
     kp_broker nobody           # stands for the leader of partitions that have none; never usable
     # -- decided batches

@@ -318,6 +318,17 @@ cdef void wake_loop(kp_accumulator* a, int64_t needed_at_us) noexcept nogil:
         kp_add32(&a.wakers, -1)
 
 
+cdef inline int sent_by_caller(kp_accumulator* a):
+    """Send in this thread what it will most likely wait for, as for the record before. 0: the loop has to be woken."""
+    cdef int sent
+    if a.loop == NULL or not kp_load32_relaxed(&a.waited):
+        return 0
+    kp_store32_relaxed(&a.waited, 0)
+    with nogil:
+        sent = a.send_by_caller(a.loop)
+    return sent
+
+
 cdef void queue_compression(kp_accumulator* a, kp_batch* b) noexcept nogil:
     """Hand a batch in STAGE_COMPRESSING to the compressor thread."""
     b.compress_next = NULL
@@ -715,7 +726,8 @@ cdef class Accumulator:
                     wake_loop(a, 0)
             elif opened:
                 mark_dirty(a, p)
-                wake_loop(a, now_us + topic.t.linger_us)
+                if topic.t.linger_us > 0 or not sent_by_caller(a):
+                    wake_loop(a, now_us + topic.t.linger_us)
             if partition < 0 and (closed != NULL or result == NO_OPEN_BATCH) and (
                     closed != NULL or kp_load64(&topic.t.sticky_bytes) >= topic.t.batch_size
                     or not is_available(p)):

@@ -42,6 +42,10 @@ cdef class RecordMetadata:
     cdef tuple fields(self)
 
 
+ctypedef void (*network_wait)(kp_batch* b, int64_t most_us) noexcept nogil
+
+# How a thread in DeliveryFuture.get() waits for the network by itself; set by the module io.
+cdef void set_network_wait(network_wait function)
 cdef object running_hub()
 cdef object waiting_functions()
 cdef void publish_outcome(kp_batch* b, int32_t outcome) noexcept nogil

@@ -49,6 +49,8 @@ cdef enum:
     STRIPES = 32
     # Blocking waits return to Python this often, so that Ctrl-C works.
     WAIT_SLICE_US = 100000
+    # So often a thread waits for the answer at the socket before it leaves that to the network thread.
+    NETWORK_LOOKS = 5
 
 # Threads in DeliveryFuture.get() wait on one of these, chosen by their batch.
 cdef kp_mutex stripe_lock[STRIPES]
@@ -59,6 +61,13 @@ for stripe in range(STRIPES):
     kp_cond_init(&stripe_cond[stripe])
 
 PERSISTED = ("no", "possibly", "yes")
+
+cdef network_wait wait_on_network = NULL
+
+
+cdef void set_network_wait(network_wait function):
+    global wait_on_network
+    wait_on_network = function
 
 # The module kprod.greenlets: how to wait where gevent runs.
 cdef object greenlets = None
@@ -344,6 +353,7 @@ cdef class DeliveryFuture:
         cdef int64_t deadline, left, slice_us
         cdef int32_t index
         cdef int i
+        cdef int looks = 0
         if self.outcome() != OUTCOME_PENDING:
             return 1
         if timeout is None:
@@ -369,6 +379,13 @@ cdef class DeliveryFuture:
                     return 0
                 if left < slice_us:
                     slice_us = left
+            if looks < NETWORK_LOOKS and wait_on_network != NULL:
+                looks += 1
+                with nogil:
+                    wait_on_network(b, slice_us)
+                if self.outcome() != OUTCOME_PENDING:
+                    return 1
+                continue
             with nogil:
                 kp_add32(&b.waiters, 1)
                 kp_mutex_lock(&stripe_lock[i])

@@ -56,6 +56,7 @@ cdef struct kp_loop_totals:
     int64_t queue_time_us
     int64_t throttle_ms
     int64_t polls
+    int64_t shared_turns       # that other threads took
     int64_t work_us            # not in poll()
     int64_t wait_us            # in poll()
     kp_peak queue_time
@@ -102,6 +103,10 @@ cdef struct kp_loop:
     int32_t stopping
     int32_t draining           # close() waits: nothing lingers
     int32_t flush_calls_seen
+    int64_t shared_until_us    # another thread took a turn of late: the loop does not sleep long until then
+    int32_t shared_reader      # [a] some thread waits for an answer in the loop's place
+    kp_broker* shared_broker   # of this broker
+    int64_t left_since_us      # since then something is left to that thread to read; 0: nothing is
     uint64_t random
     # polling
     intptr_t wake_fd

@@ -26,14 +26,15 @@ from kprod._core.buffer_pool cimport pool_alloc, pool_capacity_for, pool_force_c
 from kprod._core.compression cimport compress
 from kprod._core.cursor cimport cursor_i32, kp_cursor
 from kprod._core.endian cimport load_be32, store_be32
-from kprod._core.future cimport Batch, publish_outcome
+from kprod._core.future cimport Batch, publish_outcome, set_network_wait
 from kprod._core.platform cimport (
     KP_IOV_MAX, KP_SOCK_AGAIN, kp_add32, kp_add64, kp_cond_destroy, kp_cond_init, kp_cond_signal, kp_cond_wait_us,
-    kp_count64, kp_iov, kp_iov_advance, kp_iov_len, kp_iov_set, kp_latch_lock, kp_latch_unlock, kp_load32,
-    kp_load32_relaxed, kp_load64, kp_load_ptr, kp_monotonic_us, kp_mutex_destroy, kp_mutex_init, kp_mutex_lock,
-    kp_mutex_unlock, kp_poll, kp_pollfd, kp_pollfd_invalid, kp_pollfd_readable, kp_pollfd_set, kp_pollfd_writable,
-    kp_sock_close, kp_sock_connect_error, kp_sock_recv, kp_sock_send, kp_store32, kp_store32_relaxed, kp_store64,
-    kp_store64_relaxed, kp_store_ptr, kp_store_ptr_relaxed, kp_wake_drain,
+    kp_count64, kp_exchange32, kp_iov, kp_iov_advance, kp_iov_len, kp_iov_set, kp_latch_lock, kp_latch_unlock,
+    kp_load32, kp_load32_relaxed, kp_load64, kp_load_ptr, kp_monotonic_us, kp_mutex_destroy, kp_mutex_init,
+    kp_mutex_lock, kp_mutex_trylock, kp_mutex_unlock, kp_poll, kp_pollfd, kp_pollfd_ignore_input, kp_pollfd_invalid,
+    kp_pollfd_readable, kp_pollfd_set, kp_pollfd_writable, kp_sock_close, kp_sock_connect_error, kp_sock_recv,
+    kp_sock_send, kp_store32, kp_store32_relaxed, kp_store64, kp_store64_relaxed, kp_store_ptr, kp_store_ptr_relaxed,
+    kp_wake_drain,
 )
 from kprod._core.produce cimport (
     build_produce_request, close_produce_response, close_topic, free_request, kp_partition_response, next_partition,
@@ -59,6 +60,7 @@ cdef enum:
     READ_FIRST = 65536         # bytes of a connection's first receive buffer
     READ_MIN = 4096            # free bytes a receive is worth trying with
     READ_KEEP = 1048576        # a larger buffer is given back once it is empty
+    LEFT_TO_READER_US = 500    # how long the network thread waits for a thread that was to read
     STALLED_US = 1000000       # a broker that took or answered nothing for so long may hold half of buffer.memory
 
 # Kafka's error codes that are treated apart.
@@ -80,6 +82,7 @@ include "io_events.pxi"
 include "io_partitions.pxi"
 include "io_connections.pxi"
 include "io_responses.pxi"
+include "io_sharing.pxi"
 
 
 # ------------------------------------------------------------------------------------------------ one turn
@@ -172,8 +175,8 @@ cdef int64_t take_turn(kp_loop* loop) noexcept nogil:
     return next_us
 
 
-cdef int prepare_poll(kp_loop* loop) noexcept nogil:
-    """Fill the poll set; returns how many descriptors it has."""
+cdef int prepare_poll(kp_loop* loop, int leaving) noexcept nogil:
+    """Fill the poll set; returns how many descriptors it has. `leaving`: the shared broker's input is another's now."""
     cdef kp_broker* broker = loop.brokers
     cdef int n = 1
     cdef void* grown
@@ -191,11 +194,35 @@ cdef int prepare_poll(kp_loop* loop) noexcept nogil:
         if broker.state != CONNECTION_NONE and n < loop.poll_capacity:
             kp_pollfd_set(&loop.pollfds[n], broker.fd,
                           broker.state == CONNECTION_CONNECTING or has_output(broker))
+            if leaving and broker == loop.shared_broker:
+                kp_pollfd_ignore_input(&loop.pollfds[n])
             loop.polled[n] = broker
             broker.poll_slot = n
             n += 1
         broker = broker.next
     return n
+
+
+cdef int is_left_to_reader(kp_loop* loop, kp_broker* broker, int64_t now_us) noexcept nogil:
+    """Whether what a socket has is read by the thread that waits for it, which was woken as well; for a moment."""
+    if broker != loop.shared_broker or not kp_load32(&loop.shared_reader):
+        return 0
+    if loop.left_since_us == 0:
+        loop.left_since_us = now_us
+    elif now_us - loop.left_since_us >= LEFT_TO_READER_US:
+        loop.left_since_us = 0
+        return 0
+    return 1
+
+
+cdef int is_leaving(kp_loop* loop, int64_t now_us) noexcept nogil:
+    """Whether the loop goes on leaving that; if not, it looks at the socket again."""
+    if loop.left_since_us == 0:
+        return 0
+    if not kp_load32(&loop.shared_reader):
+        loop.left_since_us = 0
+        return 0
+    return now_us - loop.left_since_us < LEFT_TO_READER_US
 
 
 cdef void handle_poll(kp_loop* loop, int n, int64_t now_us) noexcept nogil:
@@ -225,11 +252,8 @@ cdef void handle_poll(kp_loop* loop, int n, int64_t now_us) noexcept nogil:
                 event.generation = broker.generation
                 post_event(loop, event)
             continue
-        if kp_pollfd_readable(pollfd):
-            read_in(loop, broker, now_us)
-            # What TLS has already taken from the socket does not make it readable again.
-            while broker.tls != NULL and kp_tls_pending(<kp_tls*>broker.tls):
-                read_in(loop, broker, now_us)
+        if kp_pollfd_readable(pollfd) and not is_left_to_reader(loop, broker, now_us):
+            read_all(loop, broker, now_us)
         if broker.state == CONNECTION_UP and has_output(broker) and kp_pollfd_writable(pollfd):
             write_out(loop, broker, now_us)
 
@@ -237,11 +261,15 @@ cdef void handle_poll(kp_loop* loop, int n, int64_t now_us) noexcept nogil:
 cdef void run_loop(kp_loop* loop) noexcept nogil:
     cdef int64_t next_us, now_us, wait_us
     cdef int64_t woken_us = kp_monotonic_us()
-    cdef int n, timeout_ms
+    cdef int n, timeout_ms, leaving
     kp_mutex_lock(&loop.lock)
     while not loop.stopping:
         next_us = take_turn(loop)
-        n = prepare_poll(loop)
+        now_us = kp_monotonic_us()
+        if now_us < loop.shared_until_us and next_us > now_us + SHARED_SLEEP_US:
+            next_us = now_us + SHARED_SLEEP_US
+        leaving = is_leaving(loop, now_us)
+        n = prepare_poll(loop, leaving)
         # From here on application threads write to wake_fd; what they did before is seen by the check that follows.
         kp_store64(&loop.a.sleeps_until_us, next_us)
         if kp_load_ptr(&loop.a.dirty) != NULL or kp_load32(&loop.a.flush_calls) != loop.flush_calls_seen:
@@ -253,6 +281,8 @@ cdef void run_loop(kp_loop* loop) noexcept nogil:
             wait_us = next_us - now_us if next_us > now_us else 0
             # Rounded up: waking early would only spin.
             timeout_ms = <int>((wait_us + 999) // 1000) if wait_us < 60000000 else 60000
+            if leaving:
+                timeout_ms = 1
         loop.totals.polls += 1
         loop.totals.work_us += now_us - woken_us
         kp_mutex_unlock(&loop.lock)
@@ -285,6 +315,8 @@ cdef class NetworkLoop:
         self.transactional_id = transactional_id.encode("utf-8") if transactional_id is not None else None
         self.loop.a = &accumulator.a
         accumulator.a.brokers = &self.loop.brokers
+        accumulator.a.loop = &self.loop
+        accumulator.a.send_by_caller = send_by_caller
         self.loop.wake_fd = wake_fd
         self.loop.settings.client_id_length = -1
         self.loop.settings.transactional_id_length = -1
@@ -804,6 +836,11 @@ cdef class NetworkLoop:
 
     # -- figures
 
+    def sleeps_for(self):
+        """Seconds until the network thread, which sleeps, wakes up if nothing comes before; 0.0: it is awake."""
+        cdef int64_t until = kp_load64(&self.accumulator.a.sleeps_until_us)
+        return max(0.0, (until - kp_monotonic_us()) / 1e6) if until else 0.0
+
     def counters(self):
         """Totals since the start, and the largest of the last windows, as a dict of ints."""
         cdef kp_loop_totals seen
@@ -822,7 +859,8 @@ cdef class NetworkLoop:
             "largest_batch": peak_of(&self.loop, &seen.batch_size, now_us),
             "largest_record": peak_of(&self.loop, &seen.record_size, now_us),
             "throttle_ms": seen.throttle_ms, "throttle_max_ms": peak_of(&self.loop, &seen.throttle, now_us),
-            "polls": seen.polls, "work_us": seen.work_us, "wait_us": seen.wait_us,
+            "polls": seen.polls, "shared_turns": seen.shared_turns,
+            "work_us": seen.work_us, "wait_us": seen.wait_us,
             "connections_made": seen.connections_made, "connections_lost": seen.connections_lost,
         }
 

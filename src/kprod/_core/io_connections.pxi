@@ -15,6 +15,7 @@ cdef kp_broker* make_broker(kp_loop* loop, int32_t node_id) noexcept nogil:
     if broker == NULL:
         return NULL
     broker.node_id = node_id
+    broker.loop = loop
     broker.fd = -1
     broker.poll_slot = -1
     broker.usable = 1
@@ -302,6 +303,13 @@ cdef void read_in(kp_loop* loop, kp_broker* broker, int64_t now_us) noexcept nog
         free(broker.in_buffer)
         broker.in_buffer = NULL
         broker.in_capacity = broker.in_start = broker.in_end = 0
+
+
+cdef void read_all(kp_loop* loop, kp_broker* broker, int64_t now_us) noexcept nogil:
+    read_in(loop, broker, now_us)
+    # What TLS has already taken from the socket does not make it readable again.
+    while broker.tls != NULL and kp_tls_pending(<kp_tls*>broker.tls):
+        read_in(loop, broker, now_us)
 
 
 # ---------------------------------------------------------------------------------------- the end of a connection

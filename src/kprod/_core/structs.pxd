@@ -290,6 +290,7 @@ cdef struct kp_broker_totals:
 
 cdef struct kp_broker:
     int32_t node_id
+    void* loop                 # [const] the kp_loop that it belongs to
     intptr_t fd
     void* tls                  # kp_tls of an encrypted connection, NULL: plaintext
     PyObject* tls_owner        # the TlsStream that it is in: a reference, given back with EVENT_CLOSED

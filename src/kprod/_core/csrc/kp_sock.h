@@ -122,6 +122,14 @@ static inline void kp_pollfd_set(kp_pollfd *p, intptr_t fd, int want_write) {
 #endif
     p->revents = 0;
 }
+/* Errors and the end of the connection are still told. */
+static inline void kp_pollfd_ignore_input(kp_pollfd *p) {
+#ifdef _WIN32
+    p->events &= (short)~POLLRDNORM;
+#else
+    p->events &= (short)~POLLIN;
+#endif
+}
 static inline int kp_pollfd_readable(const kp_pollfd *p) {
 #ifdef _WIN32
     return (p->revents & (POLLRDNORM | POLLHUP | POLLERR)) != 0;

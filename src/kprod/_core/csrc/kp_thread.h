@@ -20,6 +20,7 @@ typedef CONDITION_VARIABLE kp_cond;
 static inline void kp_mutex_init(kp_mutex *m) { InitializeSRWLock(m); }
 static inline void kp_mutex_destroy(kp_mutex *m) { (void)m; }
 static inline void kp_mutex_lock(kp_mutex *m) { AcquireSRWLockExclusive(m); }
+static inline int kp_mutex_trylock(kp_mutex *m) { return TryAcquireSRWLockExclusive(m) != 0; }
 static inline void kp_mutex_unlock(kp_mutex *m) { ReleaseSRWLockExclusive(m); }
 static inline void kp_cond_init(kp_cond *c) { InitializeConditionVariable(c); }
 static inline void kp_cond_destroy(kp_cond *c) { (void)c; }
@@ -62,6 +63,7 @@ typedef pthread_cond_t kp_cond;
 static inline void kp_mutex_init(kp_mutex *m) { pthread_mutex_init(m, NULL); }
 static inline void kp_mutex_destroy(kp_mutex *m) { pthread_mutex_destroy(m); }
 static inline void kp_mutex_lock(kp_mutex *m) { pthread_mutex_lock(m); }
+static inline int kp_mutex_trylock(kp_mutex *m) { return pthread_mutex_trylock(m) == 0; }
 static inline void kp_mutex_unlock(kp_mutex *m) { pthread_mutex_unlock(m); }
 static inline void kp_cond_init(kp_cond *c) {
 #ifdef __APPLE__
