@@ -19,8 +19,8 @@ from libc.string cimport memcmp, memcpy, memmove, memset, strlen
 from kprod._core.compression import decompress
 
 from kprod._core.accumulator cimport (
-    Accumulator, GATE_CLOSED, GATE_FATAL, Topic, decide_batch, free_batch_data, kp_accumulator, locked_close_open,
-    next_random, queue_compression, shut_gate, take_dirty, unpin_batch, wake_loop,
+    Accumulator, GATE_CLOSED, GATE_FATAL, GATE_FORKED, Topic, decide_batch, free_batch_data, kp_accumulator,
+    locked_close_open, next_random, queue_compression, shut_gate, take_dirty, unpin_batch, wake_loop,
 )
 from kprod._core.buffer_pool cimport pool_alloc, pool_capacity_for, pool_force_charge
 from kprod._core.compression cimport compress

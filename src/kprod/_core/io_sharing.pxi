@@ -55,6 +55,8 @@ cdef void wait_on_network(kp_batch* b, int64_t most_us) noexcept nogil:
     if broker == NULL or most_us < 1000:
         return
     loop = <kp_loop*>broker.loop
+    if kp_load32(&loop.a.gate) == GATE_FORKED:
+        return                  # the socket is the parent's
     kp_store32_relaxed(&loop.a.waited, 1)
     if kp_exchange32(&loop.shared_reader, 1):
         return
