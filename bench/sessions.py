@@ -27,13 +27,10 @@ from bench.runs import environment, say
 from bench.suite import RESULTS
 from bench.tables import table
 from kprod import KafkaProducer
-from kprod.security.oauthbearer import UnsecuredTokens
-from tests.kafka.cluster import USERS, KafkaCluster
+from tests.integration.secure import MECHANISMS, SASL_LISTENERS, sasl_options
+from tests.kafka.cluster import KafkaCluster
 from tests.kafka.readers import stream_confluent
 
-LISTENERS = ("SASL_PLAINTEXT", "SASL_SSL")
-MECHANISMS = ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER")
-_USER = "admin"
 _SIZE = 100
 _BURST_S = 0.001
 _WARM_UP_S = 3.0
@@ -125,22 +122,6 @@ class Partition:
         return [self.acknowledged[n] - self.sent[n] for n in range(len(self.sent)) if n not in within]
 
 
-def credentials(cluster: KafkaCluster, listener: str, mechanism: str) -> dict[str, Any]:
-    """Options to reach the cluster with."""
-    options: dict[str, Any] = {
-        "bootstrap_servers": cluster.servers(listener),
-        "security_protocol": listener,
-        "sasl_mechanism": mechanism,
-    }
-    if listener == "SASL_SSL":
-        options["ssl_cafile"] = str(cluster.certificates.file)
-    if mechanism == "OAUTHBEARER":
-        options["sasl_oauth_token_provider"] = UnsecuredTokens(_USER)
-    else:
-        options |= {"sasl_plain_username": _USER, "sasl_plain_password": USERS[_USER]}
-    return options
-
-
 def send_at(
     producer: KafkaProducer, topic: str, partitions: Sequence[Partition], rate: int, seconds: float
 ) -> None:
@@ -197,7 +178,7 @@ def run(
     cluster.create_topic(topic, 3)
     cluster.create_topic(f"{topic}-warm-up", 3)
     partitions = [Partition() for _ in range(3)]
-    options = credentials(cluster, listener, mechanism)
+    options = sasl_options(cluster, listener, mechanism)
     with KafkaProducer(**options, linger_ms=linger_ms) as producer:
         send_at(producer, f"{topic}-warm-up", [Partition() for _ in range(3)], rate, _WARM_UP_S)
         spinner = Spinner() if busy else None
@@ -270,8 +251,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--rate", type=int, default=10_000, help="records/s (default 10000)")
     parser.add_argument("--linger-ms", type=int, default=5, help="(default 5)")
-    parser.add_argument("--listeners", nargs="+", choices=LISTENERS, default=LISTENERS, metavar="NAME",
-                        help=f"of: {', '.join(LISTENERS)} (default: all)")  # fmt: skip
+    parser.add_argument("--listeners", nargs="+", choices=SASL_LISTENERS, default=SASL_LISTENERS,
+                        metavar="NAME", help=f"of: {', '.join(SASL_LISTENERS)} (default: all)")  # fmt: skip
     parser.add_argument("--mechanisms", nargs="+", choices=MECHANISMS, default=MECHANISMS, metavar="NAME",
                         help=f"of: {', '.join(MECHANISMS)} (default: all)")  # fmt: skip
     parser.add_argument("--busy", action="store_true", help="another Python thread spins")
@@ -280,7 +261,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     about = environment(["python", "-m", "bench.sessions", *(sys.argv[1:] if argv is None else argv)])
     found = []
     sessions: dict[str, Any] = {"connections.max.reauth.ms": options.reauth_ms}
-    for listener in LISTENERS:
+    for listener in SASL_LISTENERS:
         # The cluster's own, for one mechanism, would win.
         sessions[f"listener.name.{listener.lower()}.scram-sha-256.connections.max.reauth.ms"] = (
             options.reauth_ms

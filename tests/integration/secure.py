@@ -14,6 +14,7 @@ from confluent_kafka.admin import (
     ResourceType,
 )
 
+from kprod import KafkaProducer, errors
 from kprod.security.oauthbearer import UnsecuredTokens
 from tests.certificates import PASSWORD, Certificate
 from tests.kafka.cluster import USERS, KafkaCluster
@@ -102,3 +103,12 @@ class Acls:
         )
         for future in self._admin.delete_acls([everything]).values():
             future.result()
+
+
+def is_written(producer: KafkaProducer, topic: str) -> bool:
+    """Whether a record may be written; a permission is known to every broker in its own time."""
+    try:
+        producer.send(topic, b"x").get(30)
+    except errors.TopicAuthorizationFailedError:
+        return False
+    return True

@@ -28,7 +28,7 @@ from tests.kafka.cluster import USERS, KafkaCluster, wait_until
 from tests.kafka.readers import read_confluent
 
 from .conftest import MakeProducer
-from .secure import MECHANISMS, SASL_LISTENERS, Acls, sasl_options
+from .secure import MECHANISMS, SASL_LISTENERS, Acls, is_written, sasl_options
 
 
 def reader_settings(cluster: KafkaCluster, listener: str, mechanism: str, user: str) -> dict[str, str]:
@@ -258,15 +258,7 @@ def test_a_topic_that_may_not_be_written(
         producer.send(seen, b"x").get(30)
     acls.allow(ResourceType.TOPIC, seen, AclOperation.WRITE)
     # Every broker learns of it in its own time.
-    wait_until(lambda: _written(producer, seen), "the ACL to be known")
-
-
-def _written(producer: KafkaProducer, topic: str) -> bool:
-    try:
-        producer.send(topic, b"x").get(30)
-    except errors.TopicAuthorizationFailedError:
-        return False
-    return True
+    wait_until(lambda: is_written(producer, seen), "the ACL to be known")
 
 
 def test_a_topic_that_may_not_be_created(
@@ -402,7 +394,7 @@ def test_a_password_that_changes_under_load(
         "sasl_plain_password": (lambda: current) if way == "callable" else current,
     }
     producer = make_producer(kafka_secure, **options, enable_idempotence=False)
-    wait_until(lambda: _written(producer, name), "the ACL to be known")
+    wait_until(lambda: is_written(producer, name), "the ACL to be known")
     current = "the second"
     _set_password(admin, "carol", current)
     if way != "callable":

@@ -20,7 +20,7 @@ from tests.kafka.cluster import KafkaCluster, wait_until
 from tests.kafka.readers import read_confluent
 
 from .conftest import MakeProducer
-from .secure import tls_options
+from .secure import is_written, tls_options
 
 LISTENERS = ("SSL", "MTLS")
 
@@ -305,16 +305,8 @@ def test_a_renewed_client_certificate_is_who_the_client_is(
     stranger.encrypted_key.write_bytes(known.encrypted_key.read_bytes())
     stranger.certificate.write_bytes(known.certificate.read_bytes())
     kafka_secure.restart()
-    wait_until(lambda: _written(producer, name), "the new certificate's turn")
+    wait_until(lambda: is_written(producer, name), "the new certificate's turn")
     assert values_in(kafka_secure, name) == [b"x"]
-
-
-def _written(producer: KafkaProducer, topic: str) -> bool:
-    try:
-        producer.send(topic, b"x").get(30)
-    except errors.TopicAuthorizationFailedError:
-        return False
-    return True
 
 
 def test_what_the_system_trusts(
