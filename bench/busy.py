@@ -3,16 +3,19 @@
 One record at a time (linger 0, acks=1) with an idle process, and while another Python thread of it spins and
 gives up the GIL only when the interpreter makes it, every 5 ms. What the waiting thread sees then has a turn
 of the spinning thread in it; what kprod's network thread takes from the opening of a batch to the broker's
-answer must not.
+answer must not. A machine with few CPUs is slower for everybody who shares them with what spins: how much, a
+process of its own that spins shows, which wants no GIL of ours.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import statistics
+import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +27,7 @@ from bench.suite import RESULTS
 from bench.tables import spread, table
 from bench.targets import KafkaTarget, SinkTarget
 
+STATES = ("idle", "busy", "beside")
 _CLIENTS = ("kprod", "confluent", "kafka-python", "socket")
 
 
@@ -37,14 +41,25 @@ def report(told: dict[str, Any]) -> str:
             cells += [spread([run[figure] / 1e3 for run in runs], 2) for figure in ("p50", "p99")]
         rows.append(cells)
     text = table(["client", "idle: p50 ms", "p99 ms", "busy: p50 ms", "p99 ms"], rows)
-    engine = {
-        state: [run["engine"] for run in told[state]["kprod"] if run["engine"]] for state in ("idle", "busy")
-    }
-    ratio = statistics.median(engine["busy"]) / statistics.median(engine["idle"])
+    engine = {state: [run["engine"] for run in told[state]["kprod"] if run["engine"]] for state in STATES}
+    idle, busy, beside = (statistics.median(engine[state]) for state in STATES)
     return (
-        f"{text}\n\nkprod's engine, from the opening of a batch to its acknowledgement, mean of a round "
-        f"in us: idle {spread(engine['idle'])}, busy {spread(engine['busy'])}: {ratio:.2f} times."
+        f"{text}\n\nkprod's engine, from the opening of a batch to its acknowledgement, "
+        + f"mean of a round in us: idle {spread(engine['idle'])}; "
+        + f"with a thread that spins {spread(engine['busy'])}, "
+        + f"{busy / idle:.2f} times that; with another process that spins {spread(engine['beside'])}, "
+        + f"{beside / idle:.2f} times."
     )
+
+
+@contextlib.contextmanager
+def spinning_process() -> Iterator[None]:
+    """Another process takes a CPU meanwhile."""
+    with subprocess.Popen([sys.executable, "-c", "while True: pass"]) as process:
+        try:
+            yield
+        finally:
+            process.kill()
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -68,10 +83,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         Bench(target).run("confluent", BROKER_WARMUP)
         names = available_round_trips(_CLIENTS)
         told["target"] = target.description
-        told["idle"], told["busy"] = {}, {}
+        for state in STATES:
+            told[state] = {}
         for _ in range(options.rounds):
-            for state in ("idle", "busy"):
-                found = one_at_a_time(target, names, 1, options.count, state == "busy", options.seconds)
+            for state in STATES:
+                clients = ["kprod"] if state == "beside" else names
+                with spinning_process() if state == "beside" else contextlib.nullcontext():
+                    found = one_at_a_time(target, clients, 1, options.count, state == "busy", options.seconds)
                 for name, runs in found.items():
                     told[state].setdefault(name, []).extend(runs)
     print(f"One record of 100 B at a time, linger 0, acks=1, to {told['target']}\n\n{report(told)}")
