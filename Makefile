@@ -86,7 +86,8 @@ $(SANITIZED)/built: $(STAMPS)/tools $(NATIVE) $(wildcard src/kprod/*.py src/kpro
 	KPROD_SANITIZE=1 $(BIN)/python setup.py --quiet build --build-temp $(SANITIZED)/temp --build-lib $(SANITIZED)/lib
 	@touch $@
 
-# Left out: what builds packages, and what sets child processes a time limit that they cannot keep here.
+# Left out: what builds packages, what sets child processes a time limit that they cannot keep here, and gevent, whose
+# greenlets copy whole stacks, with the gaps that AddressSanitizer has put between variables.
 sanitize: $(SANITIZED)/built $(STAMPS)/kprod $(STAMPS)/test
 	$(UNDER_SANITIZERS) ASAN_OPTIONS=detect_leaks=0:abort_on_error=1 $(BIN)/python -m pytest @tests/fuzz/sanitize.args $(ARGS)
 
