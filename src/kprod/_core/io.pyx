@@ -275,9 +275,7 @@ cdef void run_loop(kp_loop* loop) noexcept nogil:
         if kp_load_ptr(&loop.a.dirty) != NULL or kp_load32(&loop.a.flush_calls) != loop.flush_calls_seen:
             kp_store64(&loop.a.sleeps_until_us, 0)
             timeout_ms = 0
-            now_us = kp_monotonic_us()
         else:
-            now_us = kp_monotonic_us()
             wait_us = next_us - now_us if next_us > now_us else 0
             # Rounded up: waking early would only spin.
             timeout_ms = <int>((wait_us + 999) // 1000) if wait_us < 60000000 else 60000
