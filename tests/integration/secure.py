@@ -112,3 +112,13 @@ def is_written(producer: KafkaProducer, topic: str) -> bool:
     except errors.TopicAuthorizationFailedError:
         return False
     return True
+
+
+def commit_one_and_abort_one(producer: KafkaProducer, topic: str) -> None:
+    """Two transactions of a record each; consumers that read what is committed get ``committed`` alone."""
+    producer.init_transactions()
+    with producer.transaction():
+        producer.send(topic, b"committed")
+    producer.begin_transaction()
+    producer.send(topic, b"aborted").get(30)
+    producer.abort_transaction()

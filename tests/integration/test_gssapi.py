@@ -21,6 +21,7 @@ from tests.kafka.kerberos import OTHER_REALM, REALM, KerberosRealm, what_is_miss
 from tests.kafka.readers import read_confluent
 
 from .conftest import MakeProducer
+from .secure import commit_one_and_abort_one
 
 pytestmark = pytest.mark.kafka
 
@@ -116,12 +117,7 @@ def test_records_idempotence_and_transactions(
     futures = [producer.send(name, str(n).encode()) for n in range(100)]
     assert [future.get(30).offset for future in futures] == list(range(100))
     transactional = make_producer(cluster, **options, transactional_id=f"tx-{name}")
-    transactional.init_transactions()
-    with transactional.transaction():
-        transactional.send(name, b"committed")
-    transactional.begin_transaction()
-    transactional.send(name, b"aborted").get(30)
-    transactional.abort_transaction()
+    commit_one_and_abort_one(transactional, name)
     assert values_in(cluster, name) == [str(n).encode() for n in range(100)] + [b"committed"]
     batches = cluster.log_batches(name)
     assert all(batch.producer_id >= 0 and batch.base_sequence >= 0 for batch in batches if batch.records > 1)

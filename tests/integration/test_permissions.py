@@ -15,7 +15,7 @@ from tests.kafka.cluster import KafkaCluster, wait_until
 from tests.kafka.readers import read_confluent
 
 from .conftest import MakeProducer
-from .secure import MECHANISMS, SASL_LISTENERS, Acls, sasl_options, tls_options
+from .secure import MECHANISMS, SASL_LISTENERS, Acls, commit_one_and_abort_one, sasl_options, tls_options
 
 CERTIFICATE = "orders service"
 WAYS = ["MTLS", *(f"{listener} {mechanism}" for listener in SASL_LISTENERS for mechanism in MECHANISMS)]
@@ -65,12 +65,7 @@ def test_what_is_needed_is_enough(
     for future in [producer.send(name, str(n).encode()) for n in range(1, 100)]:
         future.get(30)
     transactional = make_producer(kafka_secure, **client.options, transactional_id=f"tx-{name}")
-    transactional.init_transactions()
-    with transactional.transaction():
-        transactional.send(name, b"committed")
-    transactional.begin_transaction()
-    transactional.send(name, b"aborted").get(30)
-    transactional.abort_transaction()
+    commit_one_and_abort_one(transactional, name)
     found = read_confluent(kafka_secure.bootstrap_servers, name, isolation="read_committed")
     assert [record.value for record in found] == [str(n).encode() for n in range(100)] + [b"committed"]
     idempotent = [batch for batch in kafka_secure.log_batches(name) if batch.producer_id >= 0]

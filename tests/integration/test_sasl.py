@@ -28,7 +28,14 @@ from tests.kafka.cluster import USERS, KafkaCluster, wait_until
 from tests.kafka.readers import read_confluent
 
 from .conftest import MakeProducer
-from .secure import MECHANISMS, SASL_LISTENERS, Acls, is_written, sasl_options
+from .secure import (
+    MECHANISMS,
+    SASL_LISTENERS,
+    Acls,
+    commit_one_and_abort_one,
+    is_written,
+    sasl_options,
+)
 
 
 def reader_settings(cluster: KafkaCluster, listener: str, mechanism: str, user: str) -> dict[str, str]:
@@ -70,12 +77,7 @@ def test_records_idempotence_and_transactions(
     futures = [producer.send(name, str(n).encode()) for n in range(100)]
     assert [future.get(30).offset for future in futures] == list(range(100))
     transactional = make_producer(kafka_secure, **options, transactional_id=f"tx-{name}")
-    transactional.init_transactions()
-    with transactional.transaction():
-        transactional.send(name, b"committed")
-    transactional.begin_transaction()
-    transactional.send(name, b"aborted").get(30)
-    transactional.abort_transaction()
+    commit_one_and_abort_one(transactional, name)
     expected = [str(n).encode() for n in range(100)] + [b"committed"]
     assert values_in(kafka_secure, name, listener, mechanism, "read_committed") == expected
     batches = kafka_secure.log_batches(name)
