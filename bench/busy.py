@@ -3,19 +3,17 @@
 One record at a time (linger 0, acks=1) with an idle process, and while another Python thread of it spins and
 gives up the GIL only when the interpreter makes it, every 5 ms. What the waiting thread sees then has a turn
 of the spinning thread in it; what kprod's network thread takes from the opening of a batch to the broker's
-answer must not. A machine with few CPUs is slower for everybody who shares them with what spins: how much, a
-process of its own that spins shows, which wants no GIL of ours.
+answer must not. A record every 5 ms also finds halted CPUs and cold caches where records that follow each
+other do not: how much that is, an idle process shows that pauses for as long between its records.
 """
 
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
 import statistics
-import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +25,7 @@ from bench.suite import RESULTS
 from bench.tables import spread, table
 from bench.targets import KafkaTarget, SinkTarget
 
-STATES = ("idle", "busy", "beside")
+STATES = ("idle", "paced", "busy")
 _CLIENTS = ("kprod", "confluent", "kafka-python", "socket")
 
 
@@ -42,24 +40,14 @@ def report(told: dict[str, Any]) -> str:
         rows.append(cells)
     text = table(["client", "idle: p50 ms", "p99 ms", "busy: p50 ms", "p99 ms"], rows)
     engine = {state: [run["engine"] for run in told[state]["kprod"] if run["engine"]] for state in STATES}
-    idle, busy, beside = (statistics.median(engine[state]) for state in STATES)
+    idle, paced, busy = (statistics.median(engine[state]) for state in STATES)
     return (
         f"{text}\n\nkprod's engine, from the opening of a batch to its acknowledgement, "
-        + f"mean of a round in us: idle {spread(engine['idle'])}; "
-        + f"with a thread that spins {spread(engine['busy'])}, "
-        + f"{busy / idle:.2f} times that; with another process that spins {spread(engine['beside'])}, "
-        + f"{beside / idle:.2f} times."
+        + f"mean of a round in us: with a thread that spins {spread(engine['busy'])}; "
+        + f"idle, a record every 5 ms like there, {spread(engine['paced'])} "
+        + f"(busy: {busy / paced:.2f} times that); "
+        + f"idle, one record after the other, {spread(engine['idle'])} (busy: {busy / idle:.2f} times)."
     )
-
-
-@contextlib.contextmanager
-def spinning_process() -> Iterator[None]:
-    """Another process takes a CPU meanwhile."""
-    with subprocess.Popen([sys.executable, "-c", "while True: pass"]) as process:
-        try:
-            yield
-        finally:
-            process.kill()
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -87,9 +75,12 @@ def main(argv: Sequence[str] | None = None) -> int:
             told[state] = {}
         for _ in range(options.rounds):
             for state in STATES:
-                clients = ["kprod"] if state == "beside" else names
-                with spinning_process() if state == "beside" else contextlib.nullcontext():
-                    found = one_at_a_time(target, clients, 1, options.count, state == "busy", options.seconds)
+                clients = ["kprod"] if state == "paced" else names
+                pause_s = sys.getswitchinterval() if state == "paced" else 0.0
+                found = one_at_a_time(
+                    target, clients, 1, options.count,
+                    busy=state == "busy", pause_s=pause_s, seconds=options.seconds,
+                )  # fmt: skip
                 for name, runs in found.items():
                     told[state].setdefault(name, []).extend(runs)
     print(f"One record of 100 B at a time, linger 0, acks=1, to {told['target']}\n\n{report(told)}")

@@ -36,7 +36,14 @@ _FIGURES = {"p50": 0.5, "p99": 0.99, "p99.9": 0.999}
 
 
 def one_at_a_time(
-    target: Target, names: Sequence[str], rounds: int, count: int, busy: bool = False, seconds: float = 20.0
+    target: Target,
+    names: Sequence[str],
+    rounds: int,
+    count: int,
+    *,
+    busy: bool = False,
+    pause_s: float = 0.0,
+    seconds: float = 20.0,
 ) -> dict[str, list[dict[str, Any]]]:
     """Round trips of each client: quantiles of each round in us.
 
@@ -46,6 +53,7 @@ def one_at_a_time(
         rounds: measurements of each.
         count: records of each measurement.
         busy: another Python thread of the process spins.
+        pause_s: between an acknowledgement and the next record.
         seconds: a measurement ends after these, too.
     """
     found: dict[str, list[dict[str, Any]]] = {}
@@ -55,7 +63,8 @@ def one_at_a_time(
             with target.topic(name) as topic:
                 line = run_worker(
                     "bench.round_trips", name, bootstrap=target.bootstrap, topic=topic, count=count,
-                    seconds=seconds, size=_SIZE, busy=busy, cpus=sorted(target.client_cpus or ()),
+                    seconds=seconds, size=_SIZE, busy=busy, pause_s=pause_s,
+                    cpus=sorted(target.client_cpus or ()),
                 )  # fmt: skip
             told = json.loads(line)
             ordered = sorted(told["latencies_us"])

@@ -1,6 +1,6 @@
 """One record at a time with one client, in a process of its own: ``python -m bench.round_trips``.
 
-Reads a JSON line (client, bootstrap, topic, count, seconds, busy, cpus), prints a JSON line
+Reads a JSON line (client, bootstrap, topic, count, seconds, busy, pause_s, cpus), prints a JSON line
 (:class:`RoundTrips`). Each record is sent when the one before is acknowledged; linger 0, acks=1.
 """
 
@@ -16,7 +16,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass
-from time import perf_counter, time
+from time import perf_counter, sleep, time
 from typing import Any
 
 from bench.measure import Spinner
@@ -191,9 +191,9 @@ def _engine_times(send: RoundTrip) -> tuple[int, int, int, int] | None:
 
 
 def measure(
-    client: str, bootstrap: str, topic: str, count: int, seconds: float, size: int, busy: bool
+    client: str, bootstrap: str, topic: str, count: int, seconds: float, size: int, busy: bool, pause_s: float
 ) -> RoundTrips:
-    """Send up to ``count`` records for up to ``seconds``, while a thread spins if ``busy``."""
+    """Send up to ``count`` records for up to ``seconds``, while a thread spins if ``busy``, with pauses."""
     values = Workload(records=1, warmup=1, size=size).values[0]
     latencies = []
     with _WAYS[client](bootstrap, topic) as send:
@@ -210,6 +210,8 @@ def measure(
             latencies.append(now - start)
             if now > end:
                 break
+            if pause_s:
+                sleep(pause_s)
         cpu_after, engine_after = _cpu_seconds(spinner), _engine_times(send)
         if spinner is not None:
             spinner.stop()

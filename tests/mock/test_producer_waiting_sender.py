@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 
 import pytest
@@ -87,6 +88,46 @@ def test_answers_slower_than_the_wait_at_the_socket(
     send_and_wait(producer, 3)
     cluster.inject("Produce", delay_ms=60, times=3)
     assert send_and_wait(producer, 3) == [3, 4, 5]
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="threads cannot be kept on a CPU here")
+def test_a_thread_that_takes_the_only_cpu_while_another_waits_changes_nothing(
+    make_producer: MakeProducer, cluster: MockCluster
+) -> None:
+    # Whoever waits at the socket is often woken too late here: the network thread reads in its place.
+    producer = make_producer(linger_ms=0)
+    send_and_wait(producer, 3)
+    cpus = os.sched_getaffinity(0)
+    stopped = threading.Event()
+
+    def spin() -> None:
+        while not stopped.is_set():
+            pass
+
+    thread = threading.Thread(target=spin)
+    threads = [int(task) for task in os.listdir("/proc/self/task")]
+    try:
+        for task in threads:
+            os.sched_setaffinity(task, {min(cpus)})
+        thread.start()
+        assert send_and_wait(producer, 100) == list(range(3, 103))
+    finally:
+        stopped.set()
+        for task in threads:
+            os.sched_setaffinity(task, cpus)
+        thread.join()
+    assert [record.value for record in cluster.records("t")[3:]] == [b"%d" % i for i in range(100)]
+
+
+@pytest.mark.parametrize("size", [10, 65_535, 65_536, 1_000_000])
+def test_records_of_any_size_are_sent_by_who_waits(
+    make_producer: MakeProducer, cluster: MockCluster, size: int
+) -> None:
+    producer = make_producer(linger_ms=0)
+    for i in range(20):
+        value = bytes([i]) * size
+        assert producer.send("t", value).get(30).offset == i
+        assert cluster.records("t")[-1].value == value
 
 
 def test_a_connection_lost_while_a_thread_waits_is_made_again(

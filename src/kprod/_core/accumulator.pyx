@@ -49,6 +49,7 @@ cdef enum:
     SECOND_INFO = 16           # records a batch has room to describe when FIRST_INFO was not enough
     WALL_AGE_US = 1000         # how long the wall clock, as it was read, may be used
     WEIGHTS_AGE_US = 5000      # how long the adaptive partitioner's view of the queues may be used
+    SENT_WITH_GIL = 65536      # bytes of a record that its sender hands to the socket without giving the GIL away
 
 
 # ------------------------------------------------------------------------------------------------ topics
@@ -318,12 +319,18 @@ cdef void wake_loop(kp_accumulator* a, int64_t needed_at_us) noexcept nogil:
         kp_add32(&a.wakers, -1)
 
 
-cdef inline int sent_by_caller(kp_accumulator* a):
-    """Send in this thread what it will most likely wait for, as for the record before. 0: the loop has to be woken."""
+cdef inline int sent_by_caller(kp_accumulator* a, int64_t size):
+    """Send in this thread what it will most likely wait for, as for the record before. 0: the loop has to be woken.
+
+    `size`: bytes of the record. Unless it is large, with the GIL: whoever is given that may take this CPU as well, for
+    a slice of milliseconds, while a batch is open that nobody else knows of.
+    """
     cdef int sent
     if a.loop == NULL or not kp_load32_relaxed(&a.waited):
         return 0
     kp_store32_relaxed(&a.waited, 0)
+    if size <= SENT_WITH_GIL:
+        return a.send_by_caller(a.loop)
     with nogil:
         sent = a.send_by_caller(a.loop)
     return sent
@@ -726,7 +733,7 @@ cdef class Accumulator:
                     wake_loop(a, 0)
             elif opened:
                 mark_dirty(a, p)
-                if topic.t.linger_us > 0 or not sent_by_caller(a):
+                if topic.t.linger_us > 0 or not sent_by_caller(a, r.fixed_size):
                     wake_loop(a, now_us + topic.t.linger_us)
             if partition < 0 and (closed != NULL or result == NO_OPEN_BATCH) and (
                     closed != NULL or kp_load64(&topic.t.sticky_bytes) >= topic.t.batch_size

@@ -42,9 +42,9 @@ cdef class RecordMetadata:
     cdef tuple fields(self)
 
 
-ctypedef void (*network_wait)(kp_batch* b, int64_t most_us) noexcept nogil
+ctypedef int (*network_wait)(kp_batch* b, int64_t most_us) noexcept nogil
 
-# How a thread in DeliveryFuture.get() waits for the network by itself; set by the module io.
+# How a thread in DeliveryFuture.get() waits for the network by itself, 0: it cannot; set by the module io.
 cdef void set_network_wait(network_wait function)
 cdef object running_hub()
 cdef object waiting_functions()

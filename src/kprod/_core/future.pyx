@@ -69,6 +69,29 @@ cdef void set_network_wait(network_wait function):
     global wait_on_network
     wait_on_network = function
 
+
+cdef void wait_for_outcome(kp_batch* b, int64_t until_us, int* looks) noexcept nogil:
+    """Wait until a batch may have an outcome: up to `looks` times at the socket, else to be woken.
+
+    All of it in one go: between two steps with the GIL a thread that spins would take it for milliseconds.
+    """
+    cdef int i = stripe_of(b)
+    cdef int64_t left
+    while True:
+        left = until_us - kp_monotonic_us()
+        if left <= 0 or kp_load32(&b.outcome) != OUTCOME_PENDING:
+            return
+        if looks[0] == 0 or wait_on_network == NULL:
+            break
+        looks[0] = looks[0] - 1 if wait_on_network(b, left) else 0
+    kp_add32(&b.waiters, 1)
+    kp_mutex_lock(&stripe_lock[i])
+    if kp_load32(&b.outcome) == OUTCOME_PENDING:
+        kp_cond_wait_us(&stripe_cond[i], &stripe_lock[i], left)
+    kp_mutex_unlock(&stripe_lock[i])
+    kp_add32(&b.waiters, -1)
+
+
 # The module kprod.greenlets: how to wait where gevent runs.
 cdef object greenlets = None
 
@@ -349,11 +372,9 @@ cdef class DeliveryFuture:
     cdef int wait(self, object timeout) except -1:
         """1: decided; 0: the time is over."""
         cdef Batch batch
-        cdef kp_batch* b
-        cdef int64_t deadline, left, slice_us
+        cdef int64_t deadline, until_us
         cdef int32_t index
-        cdef int i
-        cdef int looks = 0
+        cdef int looks = NETWORK_LOOKS
         if self.outcome() != OUTCOME_PENDING:
             return 1
         if timeout is None:
@@ -370,29 +391,14 @@ cdef class DeliveryFuture:
             return self.outcome() != OUTCOME_PENDING
         while True:
             batch = self.whereabouts(&index)
-            b = &batch.b
-            i = stripe_of(b)
-            slice_us = WAIT_SLICE_US
-            if deadline >= 0:
-                left = deadline - kp_monotonic_us()
-                if left <= 0:
-                    return 0
-                if left < slice_us:
-                    slice_us = left
-            if looks < NETWORK_LOOKS and wait_on_network != NULL:
-                looks += 1
-                with nogil:
-                    wait_on_network(b, slice_us)
-                if self.outcome() != OUTCOME_PENDING:
-                    return 1
-                continue
+            until_us = kp_monotonic_us()
+            if 0 <= deadline <= until_us:
+                return 0
+            until_us += WAIT_SLICE_US
+            if 0 <= deadline < until_us:
+                until_us = deadline
             with nogil:
-                kp_add32(&b.waiters, 1)
-                kp_mutex_lock(&stripe_lock[i])
-                if kp_load32(&b.outcome) == OUTCOME_PENDING:
-                    kp_cond_wait_us(&stripe_cond[i], &stripe_lock[i], slice_us)
-                kp_mutex_unlock(&stripe_lock[i])
-                kp_add32(&b.waiters, -1)
+                wait_for_outcome(&batch.b, until_us, &looks)
             if self.outcome() != OUTCOME_PENDING:
                 return 1
             PyErr_CheckSignals()

@@ -107,6 +107,7 @@ cdef struct kp_loop:
     int32_t shared_reader      # [a] some thread waits for an answer in the loop's place
     kp_broker* shared_broker   # of this broker
     int64_t left_since_us      # since then something is left to that thread to read; 0: nothing is
+    int64_t alone_until_us     # [a] that thread came late: until then nobody but the loop reads
     uint64_t random
     # polling
     intptr_t wake_fd

@@ -60,7 +60,6 @@ cdef enum:
     READ_FIRST = 65536         # bytes of a connection's first receive buffer
     READ_MIN = 4096            # free bytes a receive is worth trying with
     READ_KEEP = 1048576        # a larger buffer is given back once it is empty
-    LEFT_TO_READER_US = 500    # how long the network thread waits for a thread that was to read
     STALLED_US = 1000000       # a broker that took or answered nothing for so long may hold half of buffer.memory
 
 # Kafka's error codes that are treated apart.
@@ -201,28 +200,6 @@ cdef int prepare_poll(kp_loop* loop, int leaving) noexcept nogil:
             n += 1
         broker = broker.next
     return n
-
-
-cdef int is_left_to_reader(kp_loop* loop, kp_broker* broker, int64_t now_us) noexcept nogil:
-    """Whether what a socket has is read by the thread that waits for it, which was woken as well; for a moment."""
-    if broker != loop.shared_broker or not kp_load32(&loop.shared_reader):
-        return 0
-    if loop.left_since_us == 0:
-        loop.left_since_us = now_us
-    elif now_us - loop.left_since_us >= LEFT_TO_READER_US:
-        loop.left_since_us = 0
-        return 0
-    return 1
-
-
-cdef int is_leaving(kp_loop* loop, int64_t now_us) noexcept nogil:
-    """Whether the loop goes on leaving that; if not, it looks at the socket again."""
-    if loop.left_since_us == 0:
-        return 0
-    if not kp_load32(&loop.shared_reader):
-        loop.left_since_us = 0
-        return 0
-    return now_us - loop.left_since_us < LEFT_TO_READER_US
 
 
 cdef void handle_poll(kp_loop* loop, int n, int64_t now_us) noexcept nogil:

@@ -9,6 +9,8 @@ cdef enum:
     SHARED_TURNS_US = 1000000  # for so long after such a turn ...
     SHARED_SLEEP_US = 500000   # ... the loop sleeps at most this: less than until what such a turn finds to do later
     SHARED_WAIT_MS = 2         # a thread in get() waits at the socket for so long at a time
+    LEFT_TO_READER_US = 500    # how long the network thread waits for a thread that was to read
+    ALONE_US = 1000000         # after one that came late the network thread reads by itself for so long
 
 
 cdef int locked_shared_turn(kp_loop* loop) noexcept nogil:
@@ -40,11 +42,35 @@ cdef int send_by_caller(void* shared) noexcept nogil:
     return done
 
 
-cdef void wait_on_network(kp_batch* b, int64_t most_us) noexcept nogil:
+cdef int is_left_to_reader(kp_loop* loop, kp_broker* broker, int64_t now_us) noexcept nogil:
+    """Whether what a socket has is read by the thread that waits for it, which was woken as well; for a moment."""
+    if broker != loop.shared_broker or not kp_load32(&loop.shared_reader):
+        return 0
+    if loop.left_since_us == 0:
+        loop.left_since_us = now_us
+    elif now_us - loop.left_since_us >= LEFT_TO_READER_US:
+        # It does not get a CPU: another thread that it gave the GIL to has it, and is likely to have it the next time.
+        loop.left_since_us = 0
+        kp_store64(&loop.alone_until_us, now_us + ALONE_US)
+        return 0
+    return 1
+
+
+cdef int is_leaving(kp_loop* loop, int64_t now_us) noexcept nogil:
+    """Whether the loop goes on leaving that; if not, it looks at the socket again."""
+    if loop.left_since_us == 0:
+        return 0
+    if not kp_load32(&loop.shared_reader):
+        loop.left_since_us = 0
+        return 0
+    return now_us - loop.left_since_us < LEFT_TO_READER_US
+
+
+cdef int wait_on_network(kp_batch* b, int64_t most_us) noexcept nogil:
     """Wait for the answer to the request that a batch is in, for a moment, and handle it.
 
-    The caller has a reference to the Batch, which keeps the loop (through its reporter). Comes back with nothing done
-    where another thread waits like this already, or there is no request.
+    The caller has a reference to the Batch, which keeps the loop (through its reporter). Returns 0, with nothing done,
+    where another thread waits like this already, or there is no request, or the network thread is better left alone.
     """
     cdef kp_broker* broker = <kp_broker*>kp_load_ptr(<void**>&b.partition.broker)
     cdef kp_loop* loop
@@ -53,13 +79,13 @@ cdef void wait_on_network(kp_batch* b, int64_t most_us) noexcept nogil:
     cdef int64_t generation
     cdef int done = 1
     if broker == NULL or most_us < 1000:
-        return
+        return 0
     loop = <kp_loop*>broker.loop
     if kp_load32(&loop.a.gate) == GATE_FORKED:
-        return                  # the socket is the parent's
+        return 0                # the socket is the parent's
     kp_store32_relaxed(&loop.a.waited, 1)
-    if kp_exchange32(&loop.shared_reader, 1):
-        return
+    if kp_monotonic_us() < kp_load64(&loop.alone_until_us) or kp_exchange32(&loop.shared_reader, 1):
+        return 0
     kp_mutex_lock(&loop.lock)
     if broker.state == CONNECTION_UP and broker.wait_head != NULL and kp_load32_relaxed(&b.stage) == STAGE_IN_FLIGHT:
         fd = broker.fd
@@ -80,6 +106,7 @@ cdef void wait_on_network(kp_batch* b, int64_t most_us) noexcept nogil:
             if not done:
                 wake_loop(loop.a, 0)
     kp_store32(&loop.shared_reader, 0)
+    return fd != -1
 
 
 set_network_wait(wait_on_network)
