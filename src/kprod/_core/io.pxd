@@ -103,6 +103,7 @@ cdef struct kp_loop:
     int32_t stopping
     int32_t draining           # close() waits: nothing lingers
     int32_t flush_calls_seen
+    int64_t expects_us         # after a full batch: when a batch that is opened right after it will have lingered
     int64_t shared_until_us    # another thread took a turn of late: the loop does not sleep long until then
     int32_t shared_reader      # [a] some thread waits for an answer in the loop's place
     kp_broker* shared_broker   # of this broker

@@ -245,6 +245,9 @@ cdef void run_loop(kp_loop* loop) noexcept nogil:
         now_us = kp_monotonic_us()
         if now_us < loop.shared_until_us and next_us > now_us + SHARED_SLEEP_US:
             next_us = now_us + SHARED_SLEEP_US
+        if now_us < loop.expects_us < next_us:
+            # The batch after a full one is opened in a moment: who opens it need not wake this thread for its timer.
+            next_us = loop.expects_us
         leaving = is_leaving(loop, now_us)
         n = prepare_poll(loop, leaving)
         # From here on application threads write to wake_fd; what they did before is seen by the check that follows.

@@ -279,6 +279,8 @@ cdef kp_batch* take_batch(kp_loop* loop, kp_partition* p, int64_t now_us, int64_
         note_peak(loop, &loop.totals.queue_time, now_us - b.created_us, now_us)
         note_peak(loop, &loop.totals.batch_size, b.length, now_us)
         note_peak(loop, &loop.totals.record_size, b.largest, now_us)
+        if p.topic.linger_us > 0 and b.raw_length * 2 >= p.topic.batch_size:
+            loop.expects_us = now_us + p.topic.linger_us
         kp_count64(&p.topic.batches_sent, 1)
         kp_count64(&p.topic.records_sent, b.count)
         kp_count64(&p.topic.bytes_sent, b.length)
