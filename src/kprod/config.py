@@ -11,14 +11,12 @@ The only function other modules need is :meth:`ProducerConfig.from_options`.
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 import re
 import sys
 import threading
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 
@@ -54,6 +52,7 @@ from kprod.option_types import (
 from kprod.partitioner import is_partitioner, partitioner_by_name
 from kprod.records import check_topic_name
 from kprod.serializers import is_serializer, serializer_by_name
+from kprod.values import Value
 
 if TYPE_CHECKING:
     import ssl
@@ -88,8 +87,7 @@ METRICS = "Metrics"
 SECURITY = "Security"
 
 
-@dataclass(frozen=True)
-class Option:
+class Option(Value):
     """A line of the table."""
 
     name: str
@@ -135,28 +133,17 @@ def _option(
     default_text: str | None = None,
 ) -> T:
     """Declare a field of :class:`ProducerConfig` and with it a line of the table."""
-    metadata = {
-        "kind": kind,
-        "doc": " ".join(doc.split()),
-        "group": group,
-        "importance": importance,
-        "aliases": aliases,
-        "secret": secret,
-        "default_text": default_text,
-    }
     if isinstance(default, Mapping):
-        # dataclasses refuse unhashable defaults; a read-only view is hashable only from Python 3.12 on.
-        frozen = MappingProxyType(dict(default))
-        made: Any = dataclasses.field(default_factory=lambda: frozen, metadata=metadata)
-        return cast(T, made)
-    return dataclasses.field(default=default, metadata=metadata)
+        default = cast(T, MappingProxyType(dict(default)))
+    # The name is known, and the default takes this one's place, once the class is there.
+    text = " ".join(doc.split())
+    return cast(T, Option("", kind, default, text, group, importance, aliases, secret, default_text))
 
 
 # --- Options of one topic -----------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class TopicOptions:
+class TopicOptions(Value):
     """Options that differ for one topic; ``None`` means: as for the producer."""
 
     compression_type: str | None = None
@@ -315,8 +302,7 @@ def _extension(name: str, value: object, text: bool) -> str:
 _EXTENSIONS = _Extensions(_extension, "a mapping of str to str, or a str like 'name=value,name=value'")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
-class ProducerConfig:
+class ProducerConfig(Value):
     """The options of one producer, checked, complete and immutable: one attribute per option.
 
     Make it with :meth:`from_options`. Values that follow from other options (idempotence that is off because
@@ -1060,7 +1046,7 @@ class ProducerConfig:
     explicit: frozenset[str] = frozenset()
     """Names of the options that the user set, whatever the value."""
 
-    without_effect: Mapping[str, object] = dataclasses.field(default_factory=dict)
+    without_effect: Mapping[str, object] = MappingProxyType({})
     """Options the user set that have no effect here (:data:`NO_EFFECT`), with the values given."""
 
     @classmethod
@@ -1133,18 +1119,15 @@ class ProducerConfig:
 
 OPTIONS: Mapping[str, Option] = MappingProxyType(
     {
-        field.name: Option(
-            name=field.name,
-            default=(
-                field.default_factory() if field.default_factory is not dataclasses.MISSING else field.default
-            ),
-            **field.metadata,
-        )
-        for field in dataclasses.fields(ProducerConfig)
-        if "kind" in field.metadata
+        name: declared.replaced(name=name)
+        for name, declared in vars(ProducerConfig).items()
+        if isinstance(declared, Option)
     }
 )
 """The table, by name."""
+
+for _option_declared in OPTIONS.values():
+    setattr(ProducerConfig, _option_declared.name, _option_declared.default)
 
 DEFAULT_CONFIG: Mapping[str, Any] = MappingProxyType(
     {name: option.default for name, option in OPTIONS.items()}
@@ -1155,8 +1138,7 @@ DEFAULT_CONFIG: Mapping[str, Any] = MappingProxyType(
 # --- Options of other clients that have no effect, or not yet -----------------------------------------------
 
 
-@dataclass(frozen=True)
-class NoEffect:
+class NoEffect(Value):
     """An option that is accepted so that existing configurations can be used, but does nothing."""
 
     reason: str

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
-from dataclasses import dataclass
 from typing import Any
 
 from kprod.errors import KafkaError
+from kprod.values import Value
 
 
-@dataclass(frozen=True)
-class Health:
+class Health(Value):
     """What a producer is like at a moment. It is true when nothing is wrong: ``if producer.healthy(): ...``.
 
     Nobody waits for the network for it, and it costs some microseconds.
@@ -44,7 +42,7 @@ class Health:
 
     def as_dict(self) -> dict[str, Any]:
         """All of it as plain values, for a JSON answer; ``healthy`` is the verdict."""
-        values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        values = {name: getattr(self, name) for name in self._names}
         values["reasons"] = list(self.reasons)
         values["brokers_away"] = list(self.brokers_away)
         values["fatal_error"] = None if self.fatal_error is None else str(self.fatal_error)

@@ -17,18 +17,18 @@ choice to the sticky partitioner. An explicit ``partition=`` of ``send()`` has p
 
 from __future__ import annotations
 
-import inspect
 import operator
 import random
 import threading
 import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
 from kprod._core.murmur2 import murmur2, partition_for_key
 from kprod.records import Bytes, TopicPartition
+from kprod.signatures import is_required, positional_parameters
+from kprod.values import Value
 
 __all__ = [
     "PARTITIONER_NAMES",
@@ -286,8 +286,7 @@ def is_partitioner(value: object) -> bool:
 # --- The one form a producer calls --------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class ResolvedPartitioner:
+class ResolvedPartitioner(Value):
     """A partitioner in the form that a producer calls."""
 
     native: str | None
@@ -412,19 +411,9 @@ def _by_name(function: Callable[..., Any], names: list[str]) -> Callable[[Partit
 
 
 def _parameters(function: Callable[..., Any]) -> list[str] | None:
-    """Names of the required positional parameters; None if not known (C functions, ``*args``)."""
-    try:
-        parameters = inspect.signature(function).parameters.values()
-    except (TypeError, ValueError):
-        return None
-    if any(parameter.kind is inspect.Parameter.VAR_POSITIONAL for parameter in parameters):
-        return None
-    return [
-        parameter.name
-        for parameter in parameters
-        if parameter.kind in (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-        and parameter.default is inspect.Parameter.empty
-    ]
+    """Names of the required positional parameters; None if not known."""
+    positional = positional_parameters(function)
+    return None if positional is None else [parameter.name for parameter in filter(is_required, positional)]
 
 
 def _no_form(what: str, names: list[str]) -> str:

@@ -19,15 +19,14 @@ key", or "delete this key" (a tombstone). kafka-python calls functions with None
 from __future__ import annotations
 
 import importlib
-import inspect
-import json
 import struct
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, Literal
 
 from kprod.records import Bytes
+from kprod.signatures import is_required, positional_parameters
+from kprod.values import Value
 
 Which = Literal["key", "value"]
 
@@ -55,8 +54,7 @@ class Serializer(ABC):
         """Called once, when the producer is closed."""
 
 
-@dataclass(frozen=True)
-class SerializationContext:
+class SerializationContext(Value):
     """What a callable of confluent-kafka's kind gets as its second argument."""
 
     topic: str
@@ -146,7 +144,9 @@ class JsonSerializer(Serializer):
             raise ValueError(f"library={library!r}: must be 'json', 'orjson', 'msgspec' or None")
         if library in ("orjson", "msgspec") and ensure_ascii:
             raise ValueError(f"library={library!r} cannot escape what is not ASCII: leave out ensure_ascii")
-        encode = json.JSONEncoder(
+        from json import JSONEncoder  # here: few programs that send need it
+
+        encode = JSONEncoder(
             default=default,
             ensure_ascii=ensure_ascii,
             sort_keys=sort_keys,
@@ -423,31 +423,16 @@ def _from_callable(function: Callable[..., Any], which: Which) -> SerializeFunct
     )
 
 
-def _positional(function: Callable[..., Any]) -> list[inspect.Parameter] | None:
-    """The positional parameters; None if they are not known (C functions, ``*args``)."""
-    try:
-        parameters = inspect.signature(function).parameters.values()
-    except (TypeError, ValueError):
-        return None
-    if any(parameter.kind is inspect.Parameter.VAR_POSITIONAL for parameter in parameters):
-        return None
-    return [
-        parameter
-        for parameter in parameters
-        if parameter.kind in (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    ]
-
-
 def _required(function: Callable[..., Any]) -> int | None:
     """How many positional arguments must be given; all that there are, if every one has a default."""
-    positional = _positional(function)
+    positional = positional_parameters(function)
     if positional is None:
         return None
-    required = sum(parameter.default is inspect.Parameter.empty for parameter in positional)
+    required = sum(map(is_required, positional))
     return required or min(len(positional), 1)
 
 
 def _context_parameter(function: Callable[..., Any]) -> bool:
     """Whether the second parameter is confluent-kafka's ``ctx``."""
-    positional = _positional(function)
+    positional = positional_parameters(function)
     return positional is not None and len(positional) == 2 and positional[1].name == "ctx"

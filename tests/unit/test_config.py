@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 import math
 import pickle
@@ -675,11 +674,10 @@ def test_ignoring_keys_is_for_the_default_partitioner() -> None:
 # --- The object ---------------------------------------------------------------------------------------------
 
 
-def test_it_is_immutable_and_has_no_dict() -> None:
+def test_it_is_immutable() -> None:
     made = make()
-    with pytest.raises(dataclasses.FrozenInstanceError):
+    with pytest.raises(AttributeError):
         made.acks = 1  # type: ignore[misc]
-    assert not hasattr(made, "__dict__")
     with pytest.raises(TypeError):
         made.topic_options["t"] = TopicOptions()  # type: ignore[index]
 

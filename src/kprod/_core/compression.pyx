@@ -32,10 +32,10 @@ lz4     an LZ4 frame with independent blocks of 64 KiB (Java refuses dependent
 zstd    one frame, with content size (consumers can allocate once)
 """
 
+import importlib.machinery
 import importlib.util
 import os
 import sys
-import sysconfig
 import threading
 import zlib
 
@@ -52,6 +52,16 @@ cimport cython
 
 cdef extern from "kp_endian.h" nogil:
     uint32_t load_le32 "kp_load_le32"(const uint8_t* p)
+
+cdef extern from *:
+    """
+    #ifdef Py_GIL_DISABLED
+    #define KP_FREE_THREADED 1
+    #else
+    #define KP_FREE_THREADED 0
+    #endif
+    """
+    int FREE_THREADED "KP_FREE_THREADED"
 
 cdef extern from "kp_lz4.h" nogil:
     int kp_lz4_find(const char* path)
@@ -77,7 +87,6 @@ cdef enum:
     LIBLZ4 = 6
 
 cdef tuple LIBRARIES = (None, "zlib", "cramjam", "lz4", "zstandard", "compression.zstd", "liblz4")
-cdef bint FREE_THREADED = bool(sysconfig.get_config_var("Py_GIL_DISABLED"))
 # By codec id, the best first.
 cdef tuple CHOICES = (
     (),

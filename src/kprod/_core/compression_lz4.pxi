@@ -47,7 +47,7 @@ cdef int find_liblz4() except -1:
     if spec is None:
         raise ImportError("no module named 'lz4'")
     for folder in spec.submodule_search_locations or ():
-        path = os.path.join(folder, "block", "_block" + sysconfig.get_config_var("EXT_SUFFIX"))
+        path = os.path.join(folder, "block", "_block" + importlib.machinery.EXTENSION_SUFFIXES[0])
         if os.path.exists(path) and kp_lz4_find(os.fsencode(path)):
             return 0
     raise ImportError("the package lz4 does not let others call liblz4's functions")

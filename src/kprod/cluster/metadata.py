@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 from typing import Any
 
 from kprod.protocol import ZERO_UUID
 from kprod.records import TopicPartition
+from kprod.values import Value
 
 NO_LEADER = -1
 
 
-@dataclass(frozen=True)
-class Broker:
+class Broker(Value):
     """A broker as metadata describe it; the field names are kafka-python's."""
 
     node_id: int
@@ -28,16 +28,14 @@ class Broker:
         return self.node_id
 
 
-@dataclass(frozen=True)
-class Leader:
+class Leader(Value):
     """Who leads a partition, since which leader epoch (-1: the broker did not say)."""
 
     node_id: int = NO_LEADER
     epoch: int = -1
 
 
-@dataclass(frozen=True)
-class TopicMetadata:
+class TopicMetadata(Value):
     """One topic: its id, its error code if it has one, and the leaders by partition number."""
 
     name: str
@@ -47,14 +45,13 @@ class TopicMetadata:
     internal: bool = False
 
 
-@dataclass(frozen=True)
-class ClusterSnapshot:
+class ClusterSnapshot(Value):
     """An immutable picture of the cluster. Partitioners get it as their ``cluster`` argument."""
 
     cluster_id: str | None = None
     controller_id: int = -1
-    broker_by_id: Mapping[int, Broker] = field(default_factory=dict)
-    topic_by_name: Mapping[str, TopicMetadata] = field(default_factory=dict)
+    broker_by_id: Mapping[int, Broker] = MappingProxyType({})
+    topic_by_name: Mapping[str, TopicMetadata] = MappingProxyType({})
 
     # -- what partitioners use (kafka-python's names)
 
@@ -112,7 +109,7 @@ class ClusterSnapshot:
         known = self.topic_by_name.get(row["name"])
         if row["error_code"] and not row["partitions"]:
             # Partitions that were known stay: the error may pass, and records may be waiting for them.
-            return replace(known or TopicMetadata(row["name"]), error=row["error_code"])
+            return (known or TopicMetadata(row["name"])).replaced(error=row["error_code"])
         topic_id = row["topic_id"] or ZERO_UUID
         recreated = (
             known is not None and ZERO_UUID not in (topic_id, known.topic_id) and topic_id != known.topic_id
@@ -146,15 +143,14 @@ class ClusterSnapshot:
         ):
             return self
         leaders = known.leaders[:partition] + (leader,) + known.leaders[partition + 1 :]
-        return replace(self, topic_by_name={**self.topic_by_name, topic: replace(known, leaders=leaders)})
+        return self.replaced(topic_by_name={**self.topic_by_name, topic: known.replaced(leaders=leaders)})
 
     def with_brokers(self, brokers: Mapping[int, Broker]) -> ClusterSnapshot:
         """This picture with some brokers added or moved (KIP-951)."""
-        return replace(self, broker_by_id={**self.broker_by_id, **brokers})
+        return self.replaced(broker_by_id={**self.broker_by_id, **brokers})
 
     def without_topics(self, names: set[str]) -> ClusterSnapshot:
         """This picture without some topics."""
-        return replace(
-            self,
+        return self.replaced(
             topic_by_name={name: topic for name, topic in self.topic_by_name.items() if name not in names},
         )

@@ -9,12 +9,12 @@ from __future__ import annotations
 import enum
 import random
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any, Final
 
 from kprod._version import __version__
 from kprod.errors import KafkaError
 from kprod.protocol import API_VERSIONS, Api, ProtocolError, decode_response, encode_request
+from kprod.values import Value
 
 Address = tuple[int, Any]
 """An address family and what ``socket.connect`` takes for it."""
@@ -43,8 +43,7 @@ class State(enum.Enum):
     REAUTHENTICATING = "authenticating again"
 
 
-@dataclass(frozen=True)
-class Backoff:
+class Backoff(Value):
     """Pauses that double from ``base`` to ``limit`` seconds, with 20 % jitter (KIP-144, KIP-580)."""
 
     base: float

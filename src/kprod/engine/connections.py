@@ -7,7 +7,6 @@ import os
 import socket
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from kprod import delivery, threads
@@ -39,16 +38,18 @@ Handler = Callable[[Node, Body | None, str], None]
 """Gets the node, the response body (None: there is none) and then the reason in words."""
 
 
-@dataclass
 class _Request:
     """A control request that is under way."""
 
-    node: Node
-    generation: int
-    api: Api
-    version: int
-    body: Body
-    handler: Handler
+    def __init__(
+        self, node: Node, generation: int, api: Api, version: int, body: Body, handler: Handler
+    ) -> None:
+        self.node = node
+        self.generation = generation
+        self.api = api
+        self.version = version
+        self.body = body
+        self.handler = handler
 
 
 class Connections:

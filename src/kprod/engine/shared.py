@@ -6,7 +6,6 @@ import collections
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from kprod import delivery, threads
@@ -26,17 +25,20 @@ if TYPE_CHECKING:
 logger = logging.getLogger("kprod.engine")
 
 
-@dataclass
 class TopicState:
-    """A topic that is sent to, or was asked for."""
+    """A topic that is sent to, or was asked for.
 
-    name: str
-    handle: Topic | None = None
-    error: int = 0
-    """The error code metadata last gave for it."""
-    asked: int = 0
-    """Metadata responses that covered it."""
-    last_used: float = field(default_factory=time.monotonic)
+    Attributes:
+        error: the error code metadata last gave for it.
+        asked: metadata responses that covered it.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.handle: Topic | None = None
+        self.error = 0
+        self.asked = 0
+        self.last_used = time.monotonic()
 
 
 class Shared:

@@ -13,11 +13,11 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
 from kprod.protocol.cursor import Cursor, ProtocolError
+from kprod.values import Value
 
 Body: TypeAlias = dict[str, Any]
 Direction: TypeAlias = Literal["request", "response"]
@@ -65,8 +65,7 @@ class Array:
 FieldType: TypeAlias = "str | Array | Struct"
 
 
-@dataclass(frozen=True)
-class Field:
+class Field(Value):
     """One field of a message.
 
     Args:
@@ -89,15 +88,13 @@ class Field:
     default: Any = REQUIRED
 
 
-@dataclass(frozen=True)
-class Codec:
+class Codec(Value):
     """Encoder and decoder of one message in one version."""
 
     encode: Callable[[bytearray, Mapping[str, Any]], None]
     decode: Callable[[Cursor], Body]
 
 
-@dataclass(frozen=True, eq=False)
 class Api:
     """One API key: a request and its response.
 
@@ -110,13 +107,25 @@ class Api:
         response: fields of the response.
     """
 
-    key: int
-    name: str
-    versions: tuple[int, int]
-    flexible: int | None
-    request: Sequence[Field]
-    response: Sequence[Field]
-    _codecs: dict[tuple[Direction, int], Codec] = field(default_factory=dict, repr=False)
+    def __init__(
+        self,
+        key: int,
+        name: str,
+        versions: tuple[int, int],
+        flexible: int | None,
+        request: Sequence[Field],
+        response: Sequence[Field],
+    ) -> None:
+        self.key = key
+        self.name = name
+        self.versions = versions
+        self.flexible = flexible
+        self.request = request
+        self.response = response
+        self._codecs: dict[tuple[Direction, int], Codec] = {}
+
+    def __repr__(self) -> str:
+        return f"Api({self.key}, {self.name!r}, versions={self.versions})"
 
     def is_flexible(self, version: int) -> bool:
         """Whether `version` uses compact types and tagged fields (KIP-482)."""

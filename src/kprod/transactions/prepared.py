@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+
+from kprod.values import Value
 
 _TEXT = re.compile(r"([0-9]+):([0-9]+)")
 _MAX_ID = 2**63 - 1
 _MAX_EPOCH = 2**15 - 1
 
 
-@dataclass(frozen=True)
-class PreparedTxnState:
+class PreparedTxnState(Value):
     """Names a prepared transaction: what ``prepare_transaction()`` returns, as Java's class of this name.
 
     Two are equal if they name the same transaction. ``str()`` gives the text to keep elsewhere, for example
