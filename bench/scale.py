@@ -29,6 +29,7 @@ from bench.targets import SinkTarget
 from bench.workload import Workload
 
 _KEYS = 100_000
+_LITTLE_MEMORY = 4 << 20
 _MANY = 1000  # partitions from which on other clients get a tenth of the records
 _IDLE_CLIENTS = ("kprod", "confluent", "kafka-python", "aiokafka")
 _IMPORTS = {"kprod": "kprod", "confluent": "confluent_kafka", "kafka-python": "kafka", "aiokafka": "aiokafka"}
@@ -76,8 +77,10 @@ def points(records: int) -> list[Point]:
         # As many bytes as the others send, but neither too few records to count nor too many to wait for.
         count = max(400, min(records, records * 300 // size))
         found.append(Point("bytes", size, Workload(count, max(1, count // 5), size=size), both))
+    # With little buffer memory the queue has been as deep as it can be in all of them: more would be leaks.
+    bounded = Workload(records, records // 5, buffer_memory=_LITTLE_MEMORY)
     found += [
-        Point("records", n, Workload(n, records // 5), ("kprod", "kprod-dropped", "confluent"))
+        Point("records", n, replace(bounded, records=n), ("kprod", "kprod-dropped", "confluent"))
         for n in (records, records * 10)
     ]
     return found

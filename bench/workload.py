@@ -38,6 +38,7 @@ class Workload:
         busy: another Python thread of the client's process spins all the time.
         block_size: records per block when there is no rate.
         threads: how many send, each its part of the records, with one producer.
+        buffer_memory: bytes that wait in kprod and in librdkafka at most, 0: their defaults.
     """
 
     records: int
@@ -51,6 +52,7 @@ class Workload:
     busy: bool = False
     block_size: int = BLOCK
     threads: int = 1
+    buffer_memory: int = 0
 
     @cached_property
     def block(self) -> int:

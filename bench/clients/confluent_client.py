@@ -25,6 +25,7 @@ def properties(bootstrap: str, workload: Workload) -> dict[str, str | int | bool
         "compression.type": workload.codec,
         # Of a record with its overhead; the default is 1,000,000.
         "message.max.bytes": max(1_000_000, workload.size + 4096),
+        **({"queue.buffering.max.kbytes": workload.buffer_memory >> 10} if workload.buffer_memory else {}),
     }
 
 

@@ -32,6 +32,7 @@ class Client:
             linger_ms=workload.linger_ms,
             batch_size=workload.batch_size,
             compression_type=workload.codec,
+            **({"buffer_memory": workload.buffer_memory} if workload.buffer_memory else {}),
         )
 
     def _delivered(self, error: Exception | None, metadata: RecordMetadata | None) -> None:

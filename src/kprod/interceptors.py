@@ -109,8 +109,8 @@ class ProducerInterceptor:
         """The producer was closed, and every record is decided."""
 
 
-def make_interceptors(given: Sequence[Any], options: Mapping[str, Any]) -> Interceptors | None:
-    """The chain for the option ``interceptor_classes``; None: it is empty.
+def make_interceptors(given: Sequence[Any], options: Mapping[str, Any]) -> Interceptors:
+    """The chain for the option ``interceptor_classes``.
 
     Args:
         given: objects, classes, or the dotted names of classes.
@@ -135,7 +135,7 @@ def make_interceptors(given: Sequence[Any], options: Mapping[str, Any]) -> Inter
                 f"the interceptor {entry!r} could not be made and configured: {type(error).__name__}: {error}"
             ) from error
         chain.append(interceptor)
-    return Interceptors(chain) if chain else None
+    return Interceptors(chain)
 
 
 def _class_of(name: str) -> Any:

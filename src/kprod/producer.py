@@ -16,7 +16,6 @@ from kprod._core.bulk_future import BulkDeliveryFuture
 from kprod._core.producer import ProducerCore
 from kprod.config import DEFAULT_CONFIG, ProducerConfig
 from kprod.engine import Engine
-from kprod.interceptors import Interceptors, make_interceptors
 from kprod.partitioner import ResolvedPartitioner, resolve_partitioner
 from kprod.serializers import as_callable, as_unary
 
@@ -26,6 +25,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from kprod.health import Health
+    from kprod.interceptors import Interceptors
     from kprod.records import ArrowArray, BulkHeaders, Column, Integers, OnDelivery
     from kprod.transactions.prepared import PreparedTxnState
 
@@ -81,9 +81,12 @@ class KafkaProducer(ProducerCore):
         self.config: dict[str, Any] = config.as_dict()
         self._options = config
         self._partitioner: ResolvedPartitioner = partitioner
-        interceptors = self._interceptors_of_option = make_interceptors(
-            config.interceptor_classes, self.config
-        )
+        interceptors = None
+        if config.interceptor_classes:
+            from kprod.interceptors import make_interceptors
+
+            interceptors = make_interceptors(config.interceptor_classes, self.config)
+        self._interceptors_of_option = interceptors
         engine = Engine(config, keep_headers=interceptors is not None and interceptors.wants_headers)
         self._engine_started = engine
         native = partitioner.native

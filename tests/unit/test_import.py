@@ -18,6 +18,7 @@ NOT_NEEDED_AT_FIRST = [
     "kprod.aio",
     "kprod.engine.tls_setup",
     "kprod.engine.transactions",
+    "kprod.interceptors",
     "kprod.protocol.registry",
     "kprod.security.tls",
     "kprod.testing",
