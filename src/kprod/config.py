@@ -1120,14 +1120,13 @@ class ProducerConfig(Value):
 OPTIONS: Mapping[str, Option] = MappingProxyType(
     {
         name: declared.replaced(name=name)
-        for name, declared in vars(ProducerConfig).items()
+        for name, declared in ProducerConfig._defaults.items()
         if isinstance(declared, Option)
     }
 )
 """The table, by name."""
 
-for _option_declared in OPTIONS.values():
-    setattr(ProducerConfig, _option_declared.name, _option_declared.default)
+ProducerConfig._defaults.update({name: option.default for name, option in OPTIONS.items()})
 
 DEFAULT_CONFIG: Mapping[str, Any] = MappingProxyType(
     {name: option.default for name, option in OPTIONS.items()}

@@ -42,7 +42,7 @@ class Health(Value):
 
     def as_dict(self) -> dict[str, Any]:
         """All of it as plain values, for a JSON answer; ``healthy`` is the verdict."""
-        values = {name: getattr(self, name) for name in self._names}
+        values = {name: getattr(self, name) for name in self.__slots__}
         values["reasons"] = list(self.reasons)
         values["brokers_away"] = list(self.brokers_away)
         values["fatal_error"] = None if self.fatal_error is None else str(self.fatal_error)

@@ -34,51 +34,58 @@ class _FieldsSignature:
                 Parameter(
                     name,
                     Parameter.POSITIONAL_OR_KEYWORD,
-                    default=getattr(owner, name, Parameter.empty),
+                    default=owner._defaults.get(name, Parameter.empty),
                     annotation=owner.__annotations__[name],
                 )
-                for name in owner._names
+                for name in owner.__slots__
             ]
         )
 
 
+class _ValueType(type):
+    """Makes slots of a class body's annotations, and puts the defaults where they do not hide the slots."""
+
+    def __new__(cls, name: str, bases: tuple[type, ...], body: dict[str, Any]) -> _ValueType:
+        fields = () if "__slots__" in body else tuple(body["__annotations__"])
+        body["_defaults"] = {field: body.pop(field) for field in fields if field in body}
+        body.setdefault("__slots__", fields)
+        body.setdefault("__match_args__", fields)
+        return super().__new__(cls, name, bases, body)
+
+
 @dataclass_transform(frozen_default=True)
-class Value:
+class Value(metaclass=_ValueType):
     """A base class: annotations of a class body are its fields, in order, class attributes their defaults.
 
     Fields are given by position or by name, and cannot be set or deleted afterwards. Two values are equal if
-    they are of the same class and all their fields are equal. A subclass checks its fields in
-    ``__post_init__()``. Fields are not inherited: subclasses of subclasses declare their own.
+    they are of the same class and all their fields are equal. There is no ``__dict__``: whatever shows the
+    attributes of objects goes through ``repr()``, which may hide some. A subclass checks its fields in
+    ``__post_init__()``. Fields are not inherited.
 
     Raises:
         TypeError: a field without a default is missing, is given twice, or there is none of that name.
         AttributeError: a field is set or deleted.
     """
 
-    _names: ClassVar[tuple[str, ...]] = ()
+    __slots__: ClassVar[tuple[str, ...]] = ()
     __signature__ = _FieldsSignature()
-
-    def __init_subclass__(cls) -> None:
-        cls._names = tuple(cls.__annotations__)
-        setattr(cls, "__match_args__", cls._names)  # noqa: B010 - type checkers have their own view of it
+    if TYPE_CHECKING:
+        _defaults: ClassVar[dict[str, Any]]
 
     def __init__(self, *values: Any, **named: Any) -> None:
-        fields = self._names
-        made = self.__dict__
+        fields = self.__slots__
         if len(values) > len(fields):
             raise TypeError(f"{type(self).__name__}() takes {len(fields)} fields, got {len(values)}")
-        made.update(zip(fields, values, strict=False))
+        made = dict(zip(fields, values, strict=False))
         for name in named:
             if name in made or name not in fields:
                 problem = "got two values for the field" if name in made else "has no field"
                 raise TypeError(f"{type(self).__name__}() {problem} {name!r}")
-        made.update(named)
+        made = {**self._defaults, **made, **named}
         for name in fields:
             if name not in made:
-                try:
-                    made[name] = getattr(type(self), name)
-                except AttributeError:
-                    raise TypeError(f"{type(self).__name__}() misses the field {name!r}") from None
+                raise TypeError(f"{type(self).__name__}() misses the field {name!r}")
+            object.__setattr__(self, name, made[name])
         self.__post_init__()
 
     def __post_init__(self) -> None:
@@ -86,7 +93,10 @@ class Value:
 
     def replaced(self: V, **changes: Any) -> V:
         """The same with other values of some fields."""
-        return type(self)(**{**self.__dict__, **changes})
+        return type(self)(**{**dict(zip(self.__slots__, self._fields(), strict=True)), **changes})
+
+    def _fields(self) -> tuple[Any, ...]:
+        return tuple([getattr(self, name) for name in self.__slots__])
 
     if not TYPE_CHECKING:  # type checkers would let any attribute be set where there is a __setattr__()
 
@@ -99,11 +109,14 @@ class Value:
     def __eq__(self, other: object) -> bool:
         if type(other) is not type(self):
             return NotImplemented
-        return self.__dict__ == other.__dict__
+        return self._fields() == other._fields()
 
     def __hash__(self) -> int:
-        return hash((type(self), *(self.__dict__[name] for name in self._names)))
+        return hash((type(self), self._fields()))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), self._fields()
 
     def __repr__(self) -> str:
-        fields = (f"{name}={getattr(self, name)!r}" for name in self._names)
+        fields = (f"{name}={getattr(self, name)!r}" for name in self.__slots__)
         return f"{type(self).__name__}({', '.join(fields)})"

@@ -674,10 +674,11 @@ def test_ignoring_keys_is_for_the_default_partitioner() -> None:
 # --- The object ---------------------------------------------------------------------------------------------
 
 
-def test_it_is_immutable() -> None:
+def test_it_is_immutable_and_has_no_dict() -> None:
     made = make()
     with pytest.raises(AttributeError):
         made.acks = 1  # type: ignore[misc]
+    assert not hasattr(made, "__dict__")
     with pytest.raises(TypeError):
         made.topic_options["t"] = TopicOptions()  # type: ignore[index]
 
