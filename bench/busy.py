@@ -17,10 +17,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from bench.compare import BROKER_WARMUP
-from bench.latency import available_round_trips, one_at_a_time
+from bench.latency import one_at_a_time, warmed_up
 from bench.round_trips import DESCRIPTION
-from bench.runs import Bench, environment
+from bench.runs import environment
 from bench.suite import RESULTS
 from bench.tables import spread, table
 from bench.targets import KafkaTarget, SinkTarget
@@ -68,10 +67,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     }
     target = SinkTarget(1) if options.target == "sink" else KafkaTarget(options.bootstrap, 1)
     with target:
-        Bench(target).run("confluent", BROKER_WARMUP)
-        names = available_round_trips(_CLIENTS)
-        # A round that does not count: the broker's JIT compiles the way of small requests in it.
-        one_at_a_time(target, names, 1, 3 * options.count)
+        names = warmed_up(target, _CLIENTS, 3 * options.count)
         told["target"] = target.description
         for state in STATES:
             told[state] = {}

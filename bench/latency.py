@@ -35,6 +35,17 @@ _BROKER_WARM_S = 10
 _FIGURES = {"p50": 0.5, "p99": 0.99, "p99.9": 0.999}
 
 
+def warmed_up(target: Target, clients: Sequence[str], count: int) -> list[str]:
+    """Which of the clients can be run, after a round of ``count`` records of each that does not count.
+
+    The broker's JIT compiles the way of large requests before it, and that of small ones in it.
+    """
+    Bench(target).run("confluent", BROKER_WARMUP)
+    names = available_round_trips(clients)
+    one_at_a_time(target, names, 1, count)
+    return names
+
+
 def one_at_a_time(
     target: Target,
     names: Sequence[str],
@@ -144,10 +155,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     report: dict[str, Any] = {"environment": about, "comparisons": []}
     with chosen(1) as target:
-        Bench(target).run("confluent", BROKER_WARMUP)
-        names = available_round_trips(options.clients)
-        # A round that does not count: the broker's JIT compiles the way of small requests in it.
-        one_at_a_time(target, names, 1, options.count)
+        names = warmed_up(target, options.clients, options.count)
         found = one_at_a_time(target, names, options.rounds, options.count)
         report["target"] = target.description
         report["one_at_a_time"] = found

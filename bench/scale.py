@@ -78,9 +78,13 @@ def points(records: int) -> list[Point]:
         count = max(400, min(records, records * 300 // size))
         found.append(Point("bytes", size, Workload(count, max(1, count // 5), size=size), both))
     # With little buffer memory the queue has been as deep as it can be in all of them: more would be leaks.
-    bounded = Workload(records, records // 5, buffer_memory=_LITTLE_MEMORY)
     found += [
-        Point("records", n, replace(bounded, records=n), ("kprod", "kprod-dropped", "confluent"))
+        Point(
+            "records",
+            n,
+            Workload(n, records // 5, buffer_memory=_LITTLE_MEMORY),
+            ("kprod", "kprod-dropped", "confluent"),
+        )
         for n in (records, records * 10)
     ]
     return found

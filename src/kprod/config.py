@@ -1126,12 +1126,12 @@ OPTIONS: Mapping[str, Option] = MappingProxyType(
 )
 """The table, by name."""
 
-ProducerConfig._defaults.update({name: option.default for name, option in OPTIONS.items()})
-
 DEFAULT_CONFIG: Mapping[str, Any] = MappingProxyType(
     {name: option.default for name, option in OPTIONS.items()}
 )
 """Defaults by name, as kafka-python's ``KafkaProducer.DEFAULT_CONFIG``, which monitoring tools read."""
+
+ProducerConfig._defaults.update(DEFAULT_CONFIG)
 
 
 # --- Options of other clients that have no effect, or not yet -----------------------------------------------

@@ -5,15 +5,15 @@ The form is that of the Java producer's ``org.apache.kafka.clients.producer.Prod
 
 from __future__ import annotations
 
+import inspect
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from kprod import errors
 from kprod._core import bulk
 from kprod._core.bulk_future import BulkDeliveryFuture
 from kprod.records import OnDelivery, TopicPartition
-from kprod.signatures import takes
 
 if TYPE_CHECKING:
     from kprod._core.future import RecordMetadata
@@ -158,8 +158,7 @@ class Interceptors:
         self._chain = tuple(chain)
         self._on_send = [i.on_send for i in chain if hasattr(i, "on_send")]
         self._on_acknowledgement = [
-            # With the headers as a third argument: KIP-512.
-            (i.on_acknowledgement, takes(i.on_acknowledgement, 3))
+            (i.on_acknowledgement, _takes_headers(i.on_acknowledgement))
             for i in chain
             if hasattr(i, "on_acknowledgement")
         ]
@@ -323,3 +322,12 @@ def _as_list(headers: Any) -> Any:
         return [] if headers is None else list(headers.items() if isinstance(headers, Mapping) else headers)
     except TypeError:
         return headers  # send() says what is wrong with them
+
+
+def _takes_headers(on_acknowledgement: Callable[..., Any]) -> bool:
+    """Whether it has the form of KIP-512, with the headers as a third argument."""
+    try:
+        inspect.signature(on_acknowledgement).bind(None, None, None)
+    except (TypeError, ValueError):
+        return False
+    return True

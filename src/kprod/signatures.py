@@ -26,14 +26,3 @@ def positional_parameters(function: Callable[..., Any]) -> list[Parameter] | Non
 def is_required(parameter: Parameter) -> bool:
     """Whether it has no default."""
     return parameter.default is parameter.empty
-
-
-def takes(function: Callable[..., Any], arguments: int) -> bool:
-    """Whether a function can be called with so many arguments by position."""
-    from inspect import signature
-
-    try:
-        signature(function).bind(*[None] * arguments)
-    except (TypeError, ValueError):
-        return False
-    return True

@@ -22,6 +22,8 @@ else:
 
 V = TypeVar("V", bound="Value")
 
+_set = object.__setattr__
+
 
 class _FieldsSignature:
     """``__signature__`` of a class: its fields, for ``help()`` and ``inspect``."""
@@ -46,10 +48,9 @@ class _ValueType(type):
     """Makes slots of a class body's annotations, and puts the defaults where they do not hide the slots."""
 
     def __new__(cls, name: str, bases: tuple[type, ...], body: dict[str, Any]) -> _ValueType:
-        fields = () if "__slots__" in body else tuple(body["__annotations__"])
+        fields = body.setdefault("__slots__", tuple(body["__annotations__"]))
+        body["__match_args__"] = fields
         body["_defaults"] = {field: body.pop(field) for field in fields if field in body}
-        body.setdefault("__slots__", fields)
-        body.setdefault("__match_args__", fields)
         return super().__new__(cls, name, bases, body)
 
 
@@ -74,19 +75,27 @@ class Value(metaclass=_ValueType):
 
     def __init__(self, *values: Any, **named: Any) -> None:
         fields = self.__slots__
+        if named or len(values) != len(fields):
+            values = self._complete(values, named)
+        for name, value in zip(fields, values, strict=True):
+            _set(self, name, value)
+        self.__post_init__()
+
+    def _complete(self, values: tuple[Any, ...], named: dict[str, Any]) -> tuple[Any, ...]:
+        """The values of all fields, in order, of those that were given and the defaults."""
+        fields = self.__slots__
         if len(values) > len(fields):
             raise TypeError(f"{type(self).__name__}() takes {len(fields)} fields, got {len(values)}")
-        made = dict(zip(fields, values, strict=False))
+        given = dict(zip(fields, values, strict=False))
         for name in named:
-            if name in made or name not in fields:
-                problem = "got two values for the field" if name in made else "has no field"
+            if name in given or name not in fields:
+                problem = "got two values for the field" if name in given else "has no field"
                 raise TypeError(f"{type(self).__name__}() {problem} {name!r}")
-        made = {**self._defaults, **made, **named}
+        made = {**self._defaults, **given, **named}
         for name in fields:
             if name not in made:
                 raise TypeError(f"{type(self).__name__}() misses the field {name!r}")
-            object.__setattr__(self, name, made[name])
-        self.__post_init__()
+        return tuple([made[name] for name in fields])
 
     def __post_init__(self) -> None:
         """Check the fields."""

@@ -124,11 +124,12 @@ class ClusterSnapshot(Value):
             if before is None or leader.epoch < 0 or leader.epoch >= before.epoch:
                 leaders[index] = leader
         count = max(leaders, default=-1) + 1
+        nobody = Leader()
         return TopicMetadata(
             row["name"],
             topic_id,
             row["error_code"],
-            tuple(leaders.get(i, Leader()) for i in range(count)),
+            tuple(leaders.get(i, nobody) for i in range(count)),
             row["is_internal"],
         )
 

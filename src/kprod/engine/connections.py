@@ -19,6 +19,7 @@ from kprod.engine.tokens import HELLO, SASL_TOKEN
 from kprod.errors import IllegalSaslStateError, KafkaError
 from kprod.protocol import METADATA, PRODUCE, Api, Body, ProtocolError, decode_response, encode_request
 from kprod.protocol.checks import check_response
+from kprod.values import Value
 
 if TYPE_CHECKING:
     from kprod.engine.authentication import Authenticator
@@ -38,18 +39,15 @@ Handler = Callable[[Node, Body | None, str], None]
 """Gets the node, the response body (None: there is none) and then the reason in words."""
 
 
-class _Request:
+class _Request(Value):
     """A control request that is under way."""
 
-    def __init__(
-        self, node: Node, generation: int, api: Api, version: int, body: Body, handler: Handler
-    ) -> None:
-        self.node = node
-        self.generation = generation
-        self.api = api
-        self.version = version
-        self.body = body
-        self.handler = handler
+    node: Node
+    generation: int
+    api: Api
+    version: int
+    body: Body
+    handler: Handler
 
 
 class Connections:

@@ -4,7 +4,8 @@
  * and for the millisecond after that works out the time from the counter alone. A counter that jumps or runs at another
  * speed (a virtual machine that moved to another host) is therefore wrong by a millisecond at most, or is seen to be
  * wrong and not used; one that stops, as in the sleep of old processors, or is set back to where it was at the last
- * look, is believed until kp_clock_read() is called, which is done for every batch. Any number of threads may use one kp_clock. */
+ * look, is believed until kp_clock_read() is called, which is done for every batch. Any number of threads may use one
+ * kp_clock. */
 #ifndef KP_CLOCK_H
 #define KP_CLOCK_H
 
