@@ -130,6 +130,15 @@ class _Node:
         if self.process is not None and self.running:
             os.killpg(self.process.pid, number)
 
+    def pause(self) -> None:
+        if self.process is None or not self.running:
+            return
+        self.signal(signal.SIGSTOP)
+        # kill() returns while threads on other CPUs still run, for long enough to answer a request; the stop is
+        # reported once the last of them stands still. WNOWAIT: whoever waits for the process's end gets that.
+        os.waitid(os.P_PID, self.process.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
+        self.paused = True
+
     def reap(self) -> None:
         """Wait for the ended process and forget it."""
         if self.process is not None:
@@ -295,9 +304,8 @@ class KafkaCluster:
         self.start(node)
 
     def pause(self, node: int = 1) -> None:
-        """SIGSTOP: the broker keeps its connections and says nothing."""
-        self._nodes[node].signal(signal.SIGSTOP)
-        self._nodes[node].paused = True
+        """SIGSTOP: the broker keeps its connections and says nothing, from when this returns."""
+        self._nodes[node].pause()
 
     def resume(self, node: int = 1) -> None:
         """SIGCONT after :meth:`pause`."""

@@ -1004,6 +1004,28 @@ def test_delay_keeps_the_order_of_responses(cluster: MockCluster, client: Client
     assert time.monotonic() - started >= 0.08
 
 
+def test_what_a_client_left_behind_is_handled_in_order_though_it_is_gone(cluster: MockCluster) -> None:
+    fault = cluster.inject("Produce", handle_after_ms=80)
+    with Client(cluster) as client:
+        client.send(PRODUCE, 9, produce_body(batch(timestamp=NOW + 1)))
+        client.send(PRODUCE, 9, produce_body(batch(timestamp=NOW + 2)))
+        while not fault.hits:
+            time.sleep(0.001)
+    with Client(cluster) as client:
+        assert client.produce(batch())["base_offset"] == 0
+    assert cluster.wait_for(3) == 3
+    assert [record.timestamp - NOW for record in cluster.records("t")] == [0, 1, 2]
+
+
+def test_work_that_is_late_holds_up_what_the_client_sends_next(cluster: MockCluster, client: Client) -> None:
+    cluster.inject("Produce", handle_after_ms=80)
+    started = time.monotonic()
+    for _ in range(2):
+        client.send(PRODUCE, 9, produce_body(batch()))
+    assert [client.receive(PRODUCE, 9)["correlation_id"] for _ in range(2)] == [1, 2]
+    assert time.monotonic() - started >= 0.08
+
+
 def test_latency_overlaps(cluster: MockCluster, client: Client) -> None:
     cluster.set_latency(100)
     started = time.monotonic()

@@ -10,7 +10,7 @@ import pytest
 
 from kprod import DeliveryFuture, KafkaProducer, errors
 from kprod.testing import MockCluster
-from tests.mock.conftest import MakeCluster, MakeProducer
+from tests.mock.conftest import Eventually, MakeCluster, MakeProducer
 
 SMALL: dict[str, Any] = {"batch_size": 512, "linger_ms": 0, "request_timeout_ms": 250}
 """Options with which a few hundred records are many batches."""
@@ -201,6 +201,27 @@ def test_an_epoch_that_the_broker_refuses_is_replaced_by_a_new_producer_id(
     assert len({record.producer_id for record in cluster.records("t")}) == 2
 
 
+def test_a_batch_that_starts_over_waits_when_the_producer_id_is_lost_again(
+    make_cluster: MakeCluster, make_producer: MakeProducer, eventually: Eventually
+) -> None:
+    """With no producer id at all it would be written, and nothing would recognise its repetition."""
+    cluster = make_cluster()
+    cluster.create_topic("t", partitions=2)
+    producer = make_producer(cluster, linger_ms=0, retry_backoff_ms=400, retry_backoff_max_ms=400)
+    producer.send("t", b"0", partition=0).get(10)
+    producer.send("t", b"1", partition=1).get(10)
+    cluster.inject("Produce", "INVALID_PRODUCER_EPOCH", partition=0)
+    futures = [producer.send("t", b"2", partition=0)]
+    eventually(lambda: len(cluster.requests_of("InitProducerId")) == 2)
+    cluster.inject("InitProducerId", delay_ms=800)
+    cluster.inject("Produce", "INVALID_PRODUCER_EPOCH", partition=1)
+    futures.append(producer.send("t", b"3", partition=1))
+    producer.flush(10)
+    assert all(future.succeeded() for future in futures)
+    assert [values(cluster, partition=0), values(cluster, partition=1)] == [[0, 2], [1, 3]]
+    assert all(record.producer_id >= 0 for record in cluster.records("t"))
+
+
 @pytest.mark.parametrize("skip", [7, 8])
 def test_a_repetition_in_doubt_stays_among_the_batches_that_a_broker_remembers(
     cluster: MockCluster, make_producer: MakeProducer, skip: int
@@ -221,6 +242,32 @@ def test_a_repetition_in_doubt_stays_among_the_batches_that_a_broker_remembers(
     assert all(future.succeeded() for future in futures)
     assert values(cluster) == list(range(300))
     assert len({(record.producer_id, record.producer_epoch) for record in cluster.records("t")}) == 1
+
+
+@pytest.mark.parametrize("behind_ms", [500, 650, 1000])
+def test_what_a_closed_connection_left_the_broker_is_not_sent_under_another_epoch(
+    cluster: MockCluster, make_producer: MakeProducer, behind_ms: int
+) -> None:
+    """Two batches time out unread. The first is refused for good, so its successor is out of order.
+
+    Then the broker comes to what the closed connection left, and writes both. Had the successor got a new epoch by
+    then, it would be there twice.
+    """
+    producer = make_producer(
+        linger_ms=0, request_timeout_ms=100, retry_backoff_ms=300, retry_backoff_max_ms=600, batch_size=1
+    )
+    producer.send("t", b"0").get(10)
+    faults = [
+        cluster.inject("Produce", handle_after_ms=behind_ms),
+        cluster.inject("Produce", "INVALID_RECORD", skip=1),
+    ]
+    refused, kept = producer.send("t", b"1"), producer.send("t", b"2")
+    producer.flush(20)
+    assert [fault.hits for fault in faults] == [1, 1]
+    assert isinstance(refused.exception, errors.KafkaError) and refused.exception.persisted == "possibly"
+    assert kept.succeeded()
+    assert values(cluster) == [0, 1, 2]
+    assert cluster.problems == []
 
 
 @pytest.mark.parametrize(
@@ -245,15 +292,18 @@ def test_what_may_be_written_is_not_sent_again_under_another_producer_id(
 def test_what_an_expired_producer_state_hid_is_sent_again(
     cluster: MockCluster, make_producer: MakeProducer
 ) -> None:
-    """UNKNOWN_PRODUCER_ID says that nothing of the producer is left in the log: as Java's, it starts over."""
+    """UNKNOWN_PRODUCER_ID says that nothing of the producer is left in the log: as Java's, it starts over.
+
+    But the broker may still come to what the lost connection left it: it is asked once more after a while.
+    """
     producer = make_producer(linger_ms=0)
     producer.send("t", b"%06d" % 0).get(10)
     faults = [
         cluster.inject("Produce", close_connection="before"),
-        cluster.inject("Produce", "UNKNOWN_PRODUCER_ID", skip=1),
+        cluster.inject("Produce", "UNKNOWN_PRODUCER_ID", skip=1, times=2),
     ]
-    assert producer.send("t", b"%06d" % 1).get(10).attempts == 3
-    assert [fault.hits for fault in faults] == [1, 1]
+    assert producer.send("t", b"%06d" % 1).get(10).attempts == 4
+    assert [fault.hits for fault in faults] == [1, 2]
     assert values(cluster) == [0, 1]
     assert [record.sequence for record in cluster.records("t")] == [0, 0]
 

@@ -324,6 +324,9 @@ cdef void fail_request(kp_loop* loop, kp_broker* broker, kp_request* request, in
         for i in range(request.n_batches):
             b = request.batches[i]
             b.partition.in_flight -= 1
+            if b.uncertain:
+                b.partition.lost = 1
+                b.partition.heard_us = 0
             if b.stage == STAGE_IN_FLIGHT:
                 flight_remove(b.partition, b)
                 attempt_failed(loop, b, error, now_us, 0)

@@ -135,6 +135,9 @@ cdef int may_retry(kp_loop* loop, kp_partition* p) noexcept nogil:
     if p.splitting:
         return 0
     if loop.idempotent:
+        if p.retry_head.producer_id < 0 and loop.producer_id < 0:
+            # Its sequence was taken from it, and there is none to have: as it is, no broker would know a repetition.
+            return 0
         return p.flight_head == NULL or p.flight_head.id > p.retry_head.id
     return loop.max_in_flight > 1 or p.in_flight == 0
 
@@ -384,11 +387,14 @@ cdef void attempt_failed(kp_loop* loop, kp_batch* b, int32_t error, int64_t now_
                 return
             # Otherwise the transaction has lost a batch: it fails, and the transaction must be aborted.
         elif error == CODE_OUT_OF_ORDER_SEQUENCE or error == CODE_UNKNOWN_PRODUCER_ID:
-            # Not written, and the broker expects something else. A batch behind one that is retried or was given up
+            # This attempt was not written, and the broker expects something else. A batch behind one that is retried or was given up
             # only has to wait for its turn; if it is the first, the broker lost what came before it.
             if error == CODE_UNKNOWN_PRODUCER_ID or is_first_undecided(p, b):
                 p.unresolved = 1
             batch_again(loop, b, error, now_us, 0)
+            if b.uncertain and is_first_undecided(p, b) and b.retry_at_us < p.heard_us + LEFTOVER_US:
+                # The next answer is to be one that can be believed.
+                b.retry_at_us = p.heard_us + LEFTOVER_US
             return
         if error == CODE_INVALID_PRODUCER_EPOCH and not loop.transactional:
             p.unresolved = 1

@@ -3,6 +3,8 @@
 cdef enum:
     # Bytes kept of a broker's message; a frame may hold much more.
     MESSAGE_MAX = 4096
+    # Within this time a broker that answers has also handled what a connection that ended left it.
+    LEFTOVER_US = 1000000
 
 cdef kp_batch* find_batch(kp_request* request, kp_partition_response* r, int32_t* hint) noexcept nogil:
     """The batch that a partition's response is for. Brokers answer in the order of the request, so `hint` is right."""
@@ -29,8 +31,26 @@ cdef int is_definite(int32_t error) noexcept nogil:
     return error != CODE_UNKNOWN and error != CODE_REQUEST_TIMED_OUT and error != CODE_NOT_ENOUGH_REPLICAS_AFTER_APPEND
 
 
-cdef int speaks_for_all_attempts(kp_loop* loop, int32_t error) noexcept nogil:
-    """Whether an error also says that no earlier attempt was written.
+cdef int leaves_nothing(kp_partition* p, int64_t sent_us, int64_t now_us) noexcept nogil:
+    """Whether an attempt that was answered now came after everything that ended connections have left the broker.
+
+    A broker handles a request that it has read, or finds in a socket, also when the client has closed the connection
+    since; in between, later attempts on a new connection may overtake it. So the first answer only says that the
+    broker works again, and one to an attempt that was sent LEFTOVER_US later is believed.
+    """
+    if not p.lost:
+        return 1
+    if p.heard_us == 0:
+        p.heard_us = now_us
+    if sent_us < p.heard_us + LEFTOVER_US:
+        return 0
+    p.lost = 0
+    return 1
+
+
+cdef int speaks_for_all_attempts(kp_loop* loop, kp_partition* p, int32_t error, int64_t sent_us,
+                                 int64_t now_us) noexcept nogil:
+    """Whether an error also says that no earlier attempt was, or will be, written.
 
     Those about the sequence come from where a broker looks for duplicates, and what is too large now was too large
     before. Other refusals (NOT_ENOUGH_REPLICAS, NOT_LEADER_OR_FOLLOWER, INVALID_RECORD ...) come before a broker looks
@@ -39,7 +59,8 @@ cdef int speaks_for_all_attempts(kp_loop* loop, int32_t error) noexcept nogil:
     """
     if error == CODE_MESSAGE_TOO_LARGE or error == CODE_RECORD_LIST_TOO_LARGE:
         return 1
-    return loop.idempotent and (error == CODE_OUT_OF_ORDER_SEQUENCE or error == CODE_UNKNOWN_PRODUCER_ID)
+    return (loop.idempotent and (error == CODE_OUT_OF_ORDER_SEQUENCE or error == CODE_UNKNOWN_PRODUCER_ID)
+            and leaves_nothing(p, sent_us, now_us))
 
 
 cdef void keep_messages(kp_batch* b, kp_partition_response* r, kp_cursor* frame, int16_t version) noexcept nogil:
@@ -94,8 +115,8 @@ cdef char* copy_text(const uint8_t* text, int32_t length) noexcept nogil:
     return copy
 
 
-cdef void partition_answered(kp_loop* loop, kp_batch* b, kp_partition_response* r, kp_cursor* frame, int16_t version,
-                             int64_t now_us) noexcept nogil:
+cdef void partition_answered(kp_loop* loop, kp_batch* b, kp_partition_response* r, kp_cursor* frame,
+                             kp_request* request, int64_t now_us) noexcept nogil:
     cdef kp_partition* p = b.partition
     cdef int at_once = 0
     if r.error < CODE_UNKNOWN:
@@ -117,8 +138,8 @@ cdef void partition_answered(kp_loop* loop, kp_batch* b, kp_partition_response* 
         batch_acked(loop, b, -1, -1)
         return
     if is_definite(r.error):
-        b.uncertain = b.was_uncertain and not speaks_for_all_attempts(loop, r.error)
-    keep_messages(b, r, frame, version)
+        b.uncertain = b.was_uncertain and not speaks_for_all_attempts(loop, p, r.error, request.queued_us, now_us)
+    keep_messages(b, r, frame, request.version)
     if r.leader_id >= 0 and r.leader_epoch > p.leader_epoch:
         # Taken over by set_leaders(), which also ends the back-off.
         post_values(loop, EVENT_LEADER, r.leader_id, p.topic.number, p.index, r.leader_epoch)
@@ -167,7 +188,7 @@ cdef void produce_answered(kp_loop* loop, kp_broker* broker, kp_request* request
                         attempt_failed(loop, b, ERROR_BAD_OFFSET, now_us, 0)
                     ok = 0
                 elif b != NULL:
-                    partition_answered(loop, b, &r, c, request.version, now_us)
+                    partition_answered(loop, b, &r, c, request, now_us)
             j += 1
         ok = ok and close_topic(c, request.version)
         i += 1

@@ -213,6 +213,8 @@ cdef struct kp_partition:
     int64_t add_asked          # [io] number of the last transaction that the control thread was asked to add it to
     int32_t splitting          # [io] batches that the control thread is cutting: nothing may pass them
     int32_t unresolved         # [io] a sent batch was given up: its sequence numbers may be a gap
+    int32_t lost               # [io] a connection ended before its answer: the broker may still come to that attempt
+    int64_t heard_us           # [io] since when the broker has answered again about the sequence, 0: not yet
 
 
 cdef struct kp_topic:

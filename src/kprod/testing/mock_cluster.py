@@ -459,6 +459,7 @@ class MockCluster:
         error_message: str | None = None,
         record_errors: Iterable[tuple[int, str | None]] = (),
         delay_ms: float = 0,
+        handle_after_ms: float = 0,
         throttle_ms: int = 0,
         drop_response: bool = False,
         close_connection: bool | str = False,
@@ -481,6 +482,8 @@ class MockCluster:
             error_message: message to go with the error, where the API has one.
             record_errors: (index, message) of records to blame (Produce from version 8).
             delay_ms: send the response so much later. The request is handled at once.
+            handle_after_ms: handle the request, and what follows it on its connection, so much later, also when
+                the client has closed the connection by then: a broker that is behind with its work.
             throttle_ms: set ``throttle_time_ms`` in the response.
             drop_response: handle the request but never answer it nor anything after it on this connection.
             close_connection: ``'before'`` or ``True``: close the connection instead of handling the request;
@@ -504,10 +507,11 @@ class MockCluster:
         if node is not None:
             self._check_node(node)
         code = error_code(error)
-        disturbs = code or delay_ms or throttle_ms or drop_response or close_connection
+        disturbs = code or delay_ms or handle_after_ms or throttle_ms or drop_response or close_connection
         if not disturbs:
             raise ValueError(
-                "nothing to inject: give error, delay_ms, throttle_ms, drop_response or close_connection"
+                "nothing to inject: give error, delay_ms, handle_after_ms, throttle_ms, drop_response or "
+                "close_connection"
             )
         fields = {
             "api": find_api(api).key,
@@ -520,6 +524,7 @@ class MockCluster:
             "skip": skip,
             "applied": applied,
             "delay_ms": delay_ms,
+            "handle_after_ms": handle_after_ms,
             "throttle_ms": throttle_ms,
             "drop_response": drop_response,
             "close_connection": close_connection or None,

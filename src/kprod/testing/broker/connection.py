@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
+from collections.abc import Callable
 from typing import TYPE_CHECKING, cast
 
 from kprod.testing.broker.sasl import SaslSession
@@ -57,6 +58,7 @@ class Connection(asyncio.BufferedProtocol):
         self._frame: bytearray | None = None
         self._frame_filled = 0
         self._waiting: deque[bytes | bytearray] = deque()
+        self._behind = False
         self._slots: deque[Slot] = deque()
         self._timer: asyncio.TimerHandle | None = None
         self._trickle: asyncio.TimerHandle | None = None
@@ -82,7 +84,8 @@ class Connection(asyncio.BufferedProtocol):
             if timer is not None:
                 timer.cancel()
         self._slots.clear()
-        self._waiting.clear()
+        if not self._behind:
+            self._waiting.clear()
         self._transport = None
 
     def get_buffer(self, sizehint: int) -> memoryview:
@@ -133,7 +136,7 @@ class Connection(asyncio.BufferedProtocol):
     def _receive(self, frame: bytes | bytearray) -> None:
         if self._transport is None or self.stalled:
             return
-        if self.broker.black_hole:
+        if self.broker.black_hole or self._behind:
             self._waiting.append(frame)
         else:
             self.broker.handle(self, frame)
@@ -144,6 +147,20 @@ class Connection(asyncio.BufferedProtocol):
         """Neither handle nor answer anything any more, as when a response was lost on the way."""
         self.stalled = True
         self._slots.clear()
+
+    def postpone(self, delay: float, work: Callable[[], None]) -> None:
+        """Do `work` after `delay` seconds, and only then what the client has sent behind it.
+
+        All of that also when the client is gone by then; a broker knows only what it has read.
+        """
+        self._behind = True
+        self._loop.call_later(delay, self._catch_up, work)
+
+    def _catch_up(self, work: Callable[[], None]) -> None:
+        self._behind = False
+        work()
+        while self._waiting and not self._behind and not self.broker.black_hole:
+            self.broker.handle(self, self._waiting.popleft())
 
     def pause(self) -> None:
         """Stop reading: the broker has become unreachable."""

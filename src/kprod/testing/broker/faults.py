@@ -63,6 +63,7 @@ class Fault:
     skip: int = 0
     applied: bool = False
     delay_ms: float = 0
+    handle_after_ms: float = 0
     drop_response: bool = False
     close_connection: str | None = None
     throttle_ms: int = 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import os
 import socket
@@ -292,7 +293,11 @@ class BrokerServer:
             request.faults = self.state.faults.match(
                 api.key, broker.node.id, request.touched(self.state.topic_name)
             )
-        self._answer(broker, connection, request)
+        behind = max((fault.handle_after_ms for fault in request.faults), default=0) / 1000
+        if behind:
+            connection.postpone(behind, functools.partial(self._answer, broker, connection, request))
+        else:
+            self._answer(broker, connection, request)
 
     def _note(
         self,
