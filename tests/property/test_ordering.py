@@ -30,6 +30,8 @@ uncertain = st.sampled_from(
         {"close_connection": "after"},
         {"close_connection": "mid_response"},
         {"drop_response": True},
+        # Longer than request_timeout_ms: handled when the connection is gone.
+        {"handle_after_ms": 200},
     ]
 )
 refused_epoch = st.just({"error": "INVALID_PRODUCER_EPOCH"})
@@ -90,6 +92,8 @@ def run(
                 for i in ours:
                     if futures[i].succeeded() and (offset := futures[i].get().offset) >= 0:
                         assert found[offset] == i
+            if options.get("enable_idempotence", True):
+                assert all(record.producer_id >= 0 for record in cluster.records("t"))
         assert cluster.problems == []
 
 
@@ -113,7 +117,7 @@ def test_brokers_that_lose_their_state_or_take_only_small_batches(
 
 
 @quick
-@given(faults(uncertain, refused_epoch), st.sampled_from([1, 3]))
+@given(faults(uncertain, refused_epoch, final), st.sampled_from([1, 3]))
 def test_a_refused_epoch_makes_no_duplicates_of_what_may_be_written(
     disturbances: list[Any], partitions: int
 ) -> None:
