@@ -1,7 +1,5 @@
 """A Kafka producer for Python with a Cython core."""
 
-import logging
-
 from kprod._core.bulk_future import BulkDeliveryFuture, DeliveryReports
 from kprod._core.future import DeliveryFuture, RecordMetadata
 from kprod._version import __version__
@@ -22,6 +20,3 @@ __all__ = [
     "TopicPartition",
     "__version__",
 ]
-
-# A library is silent until the application configures logging.
-logging.getLogger("kprod").addHandler(logging.NullHandler())

@@ -11,7 +11,6 @@ The only function other modules need is :meth:`ProducerConfig.from_options`.
 
 from __future__ import annotations
 
-import logging
 import re
 import sys
 import threading
@@ -55,9 +54,8 @@ from kprod.serializers import is_serializer, serializer_by_name
 from kprod.values import Value
 
 if TYPE_CHECKING:
+    import logging
     import ssl
-
-log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -121,6 +119,12 @@ class Option(Value):
         return self.kind.show(value)
 
 
+class _Declared(tuple[Any, ...]):
+    """The fields of an :class:`Option` after its name."""
+
+    __slots__ = ()
+
+
 def _option(
     kind: Kind[T],
     default: T,
@@ -135,9 +139,9 @@ def _option(
     """Declare a field of :class:`ProducerConfig` and with it a line of the table."""
     if isinstance(default, Mapping):
         default = cast(T, MappingProxyType(dict(default)))
-    # The name is known, and the default takes this one's place, once the class is there.
+    # It gets its name, and the default takes this one's place, once the class is there.
     text = " ".join(doc.split())
-    return cast(T, Option("", kind, default, text, group, importance, aliases, secret, default_text))
+    return cast(T, _Declared((kind, default, text, group, importance, aliases, secret, default_text)))
 
 
 # --- Options of one topic -----------------------------------------------------------------------------------
@@ -1119,9 +1123,9 @@ class ProducerConfig(Value):
 
 OPTIONS: Mapping[str, Option] = MappingProxyType(
     {
-        name: declared.replaced(name=name)
+        name: Option(name, *declared)
         for name, declared in ProducerConfig._defaults.items()
-        if isinstance(declared, Option)
+        if isinstance(declared, _Declared)
     }
 )
 """The table, by name."""
@@ -1388,6 +1392,12 @@ def _warn(message: str) -> None:
     warnings.warn(message, UserWarning, stacklevel=level)
 
 
+def _log() -> logging.Logger:
+    from kprod.loggers import logger
+
+    return logger("kprod.config")
+
+
 # --- Rules that connect options -----------------------------------------------------------------------------
 
 
@@ -1473,7 +1483,7 @@ def _resolve_idempotence(resolved: dict[str, Any], explicit: frozenset[str]) -> 
                 f"{asked_by} contradicts {given}: idempotence needs {needed}, because otherwise {reason}."
             )
         resolved["enable_idempotence"] = False
-        log.warning(
+        _log().warning(
             "Idempotence is off because of %s: records may be written twice or out of order after a retry. "
             "Set enable_idempotence=False to say that this is meant.",
             " and ".join(given for given, _, _ in conflicts),
@@ -1510,7 +1520,7 @@ def _resolve_timeouts(resolved: dict[str, Any], explicit: frozenset[str]) -> Non
                 f"delivery_timeout_ms={resolved['delivery_timeout_ms']} is less than {parts} = {least}: a "
                 "record would be given up before its first request could be answered."
             )
-        log.warning("delivery_timeout_ms is raised to %s, because of %s.", least, parts)
+        _log().warning("delivery_timeout_ms is raised to %s, because of %s.", least, parts)
         resolved["delivery_timeout_ms"] = least
     for base, most in (
         ("retry_backoff_ms", "retry_backoff_max_ms"),
@@ -1542,7 +1552,7 @@ def _resolve_sizes(resolved: dict[str, Any], explicit: frozenset[str]) -> None:
             resolved["max_request_size"] = memory
         else:
             resolved["buffer_memory"] = memory = largest
-            log.info("buffer_memory is raised to max_request_size, %d bytes.", largest)
+            _log().info("buffer_memory is raised to max_request_size, %d bytes.", largest)
     if resolved["batch_size"] > memory:
         if {"buffer_memory", "batch_size"} <= explicit:
             raise KafkaConfigurationError(
@@ -1553,7 +1563,7 @@ def _resolve_sizes(resolved: dict[str, Any], explicit: frozenset[str]) -> None:
             resolved["batch_size"] = memory
         else:
             resolved["buffer_memory"] = resolved["batch_size"]
-            log.info("buffer_memory is raised to batch_size, %d bytes.", resolved["batch_size"])
+            _log().info("buffer_memory is raised to batch_size, %d bytes.", resolved["batch_size"])
     for topic, options in resolved["topic_options"].items():
         if options.batch_size is not None and options.batch_size > resolved["buffer_memory"]:
             raise KafkaConfigurationError(
@@ -1699,7 +1709,7 @@ def _resolve_sasl(resolved: dict[str, Any], explicit: frozenset[str]) -> None:
     elif mechanism == "OAUTHBEARER":
         _check_oauth(resolved)
     if mechanism == "PLAIN" and protocol == "SASL_PLAINTEXT":
-        log.warning("sasl_mechanism='PLAIN' with SASL_PLAINTEXT sends the password for everybody to read.")
+        _log().warning("sasl_mechanism='PLAIN' with SASL_PLAINTEXT sends the password for everybody to read.")
 
 
 _TOKEN_SOURCES = (

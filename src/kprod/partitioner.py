@@ -18,7 +18,6 @@ choice to the sticky partitioner. An explicit ``partition=`` of ``send()`` has p
 from __future__ import annotations
 
 import operator
-import random
 import threading
 import zlib
 from abc import ABC, abstractmethod
@@ -189,8 +188,13 @@ class RoundRobinPartitioner(Partitioner):
 class RandomPartitioner(Partitioner):
     """librdkafka's ``random``: any available partition, whatever the key; a new draw for every record."""
 
+    def __init__(self) -> None:
+        import random  # few programs that import kprod want it
+
+        self._choice = random.choice
+
     def partition(self, record: PartitionRequest) -> int | None:
-        return random.choice(_available_partitions(record))
+        return self._choice(_available_partitions(record))
 
 
 class ConsistentPartitioner(Partitioner):

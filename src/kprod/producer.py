@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -15,7 +14,6 @@ from kprod._core.arrow import ArrowTable
 from kprod._core.bulk_future import BulkDeliveryFuture
 from kprod._core.producer import ProducerCore
 from kprod.config import DEFAULT_CONFIG, ProducerConfig
-from kprod.engine import Engine
 from kprod.partitioner import ResolvedPartitioner, resolve_partitioner
 from kprod.serializers import as_callable, as_unary
 
@@ -24,12 +22,11 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
+    from kprod.engine import Engine
     from kprod.health import Health
     from kprod.interceptors import Interceptors
     from kprod.records import ArrowArray, BulkHeaders, Column, Integers, OnDelivery
     from kprod.transactions.prepared import PreparedTxnState
-
-logger = logging.getLogger("kprod.producer")
 
 
 class KafkaProducer(ProducerCore):
@@ -87,6 +84,9 @@ class KafkaProducer(ProducerCore):
 
             interceptors = make_interceptors(config.interceptor_classes, self.config)
         self._interceptors_of_option = interceptors
+        # Half of what there is to import: a process that makes no producer (it forks workers) does without.
+        from kprod.engine import Engine
+
         engine = Engine(config, keep_headers=interceptors is not None and interceptors.wants_headers)
         self._engine_started = engine
         native = partitioner.native
@@ -478,7 +478,11 @@ class KafkaProducer(ProducerCore):
         try:
             self.abort_transaction()
         except errors.KafkaError as second:
-            logger.warning("%r: the transaction could not be aborted after %r: %s", self, error, second)
+            from kprod.loggers import logger
+
+            logger("kprod.producer").warning(
+                "%r: the transaction could not be aborted after %r: %s", self, error, second
+            )
 
     def _blocking(self, timeout: float | None) -> float:
         seconds = seconds_or_none(timeout)

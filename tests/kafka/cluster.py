@@ -134,8 +134,8 @@ class _Node:
         if self.process is None or not self.running:
             return
         self.signal(signal.SIGSTOP)
-        # kill() returns while threads on other CPUs still run, for long enough to answer a request; the stop is
-        # reported once the last of them stands still. WNOWAIT: whoever waits for the process's end gets that.
+        # kill() returns while threads on other CPUs still run, for long enough to answer a request; the stop
+        # is reported once the last of them stands still. WNOWAIT: who waits for the process's end gets that.
         os.waitid(os.P_PID, self.process.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
         self.paused = True
 

@@ -250,8 +250,8 @@ def test_what_a_closed_connection_left_the_broker_is_not_sent_under_another_epoc
 ) -> None:
     """Two batches time out unread. The first is refused for good, so its successor is out of order.
 
-    Then the broker comes to what the closed connection left, and writes both. Had the successor got a new epoch by
-    then, it would be there twice.
+    Then the broker comes to what the closed connection left, and writes both. Had the successor got a new
+    epoch by then, it would be there twice.
     """
     producer = make_producer(
         linger_ms=0, request_timeout_ms=100, retry_backoff_ms=300, retry_backoff_max_ms=600, batch_size=1

@@ -16,13 +16,15 @@ NOT_NEEDED_AT_FIRST = [
     "inspect",
     "json",
     "kprod.aio",
-    "kprod.engine.tls_setup",
-    "kprod.engine.transactions",
+    "kprod.engine",
     "kprod.interceptors",
-    "kprod.protocol.registry",
-    "kprod.security.tls",
+    "kprod.protocol",
+    "kprod.security",
     "kprod.testing",
     "kprod.transactions.manager",
+    "logging",
+    "random",
+    "socket",
     "ssl",
     "tempfile",
     "uuid",
@@ -46,3 +48,14 @@ def test_every_name_of_the_protocol_is_there(name: str) -> None:
 def test_a_name_that_the_protocol_has_not() -> None:
     with pytest.raises(AttributeError, match="has no attribute 'NO_SUCH_API'"):
         _ = protocol.NO_SUCH_API
+
+
+def test_what_is_said_before_any_producer_stays_in_kprods_loggers() -> None:
+    """logging comes with the first message, and the NullHandler of kprod's loggers before it."""
+    program = (
+        "from kprod.config import ProducerConfig\n"
+        "raised = ProducerConfig.from_options(None, {'request_timeout_ms': 200_000})\n"
+        "assert raised.delivery_timeout_ms >= 200_000"
+    )
+    said = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert said.stderr == ""

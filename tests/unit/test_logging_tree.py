@@ -16,8 +16,9 @@ def loggers() -> dict[str, str]:
             continue
         text = path.read_text(encoding="utf-8")
         module = ".".join(path.relative_to(ROOT / "src").with_suffix("").parts)
-        for argument in re.findall(r"^[\w.]+ = logging\.getLogger\(([^)]*)\)", text, re.MULTILINE):
+        for argument in re.findall(r"""\b(?:logging\.getLogger|logger)\((__name__|"[^"]*")\)""", text):
             found[module if argument == "__name__" else argument.strip('"')] = str(path)
+    del found["kprod"]  # the root: it gets handlers, and says nothing
     return found
 
 

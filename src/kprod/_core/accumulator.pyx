@@ -7,7 +7,6 @@ of incomplete batches), closing one (compression, the dirty list, waking the loo
 The loop is told of a partition through the dirty list, a lock-free stack: when its first batch is opened (so that
 linger.ms can run) and when a batch closes. It is woken only if it sleeps beyond the moment at which it is needed.
 """
-import logging
 
 from cpython.buffer cimport PyBUF_READ
 from cpython.exc cimport PyErr_CheckSignals
@@ -41,7 +40,6 @@ from kprod._core.structs cimport (
 cdef extern from "Python.h":
     unsigned long PyThread_get_thread_ident() nogil
 
-logger = logging.getLogger("kprod.accumulator")
 
 cdef enum:
     WAIT_SLICE_US = 100000
@@ -640,8 +638,11 @@ cdef int compress_batch(kp_accumulator* a, Batch batch) except -1:
             size = len(packed)
             result = <const uint8_t*><const char*>packed
     except Exception:
+        import logging      # by now the engine has it; `import kprod` does without
+
         # Records are not lost for this: the batch goes as it is.
-        logger.exception("could not compress a batch of %s-%d, it is sent uncompressed", batch.topic_name, p.index)
+        logging.getLogger("kprod.accumulator").exception(
+            "could not compress a batch of %s-%d, it is sent uncompressed", batch.topic_name, p.index)
     if result != NULL and size < b.length - BATCH_OVERHEAD:
         size += BATCH_OVERHEAD
         capacity = pool_capacity_for(a.pool, size)

@@ -6,7 +6,6 @@ where keys spread them over partitions. Everything else is worked out when someb
 It knows of no callback of its own until somebody adds one. That one is then put on a batch that is not decided, as a
 late callback (see `future`), and handed on to the next such batch until none is left.
 """
-import logging
 from array import array
 from collections.abc import Sequence
 from functools import partial
@@ -23,8 +22,6 @@ from kprod._core.platform cimport kp_cas_ptr, kp_load32, kp_load_ptr, kp_monoton
 from kprod._core.structs cimport (
     ERROR_WAIT_TIMED_OUT, OUTCOME_ACKED, OUTCOME_FAILED, OUTCOME_PENDING, OUTCOME_SPLIT,
 )
-
-logger = logging.getLogger("kprod.delivery")
 
 
 @cython.final
@@ -465,9 +462,12 @@ cdef int run_callback(BulkDeliveryFuture future, int32_t kind, object callback) 
         elif kind != CALLBACK_SUCCESS:
             callback(future.first_error())
     except BaseException as raised:
+        import logging      # by now the engine has it; `import kprod` does without
+
         # SystemExit and KeyboardInterrupt have no meaning on the delivery thread either: delivery goes on.
-        logger.error("delivery callback %r failed for %d records of %s", callback, future.length, future.topic,
-                     exc_info=(type(raised), raised, raised.__traceback__))
+        logging.getLogger("kprod.delivery").error(
+            "delivery callback %r failed for %d records of %s", callback, future.length, future.topic,
+            exc_info=(type(raised), raised, raised.__traceback__))
     return 0
 
 

@@ -32,8 +32,6 @@ lz4     an LZ4 frame with independent blocks of 64 KiB (Java refuses dependent
 zstd    one frame, with content size (consumers can allocate once)
 """
 
-import importlib.machinery
-import importlib.util
 import os
 import sys
 import threading

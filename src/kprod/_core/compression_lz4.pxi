@@ -43,6 +43,9 @@ cdef bytes compress_lz4(int level, object buffer):
 
 cdef int find_liblz4() except -1:
     """Looks for the extension module of the package lz4, and in it, without importing it, for liblz4's functions."""
+    import importlib.machinery
+    import importlib.util
+
     spec = importlib.util.find_spec("lz4")
     if spec is None:
         raise ImportError("no module named 'lz4'")

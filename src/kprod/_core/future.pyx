@@ -4,7 +4,6 @@ A future is its batch and an index; offset, timestamp, sizes and exceptions are 
 outcome of a batch is written by the network thread without the GIL, so ``done()`` is true before any Python code ran,
 and a thread in ``get()`` is woken by the network thread itself.
 """
-import logging
 from collections import namedtuple
 from functools import partial
 
@@ -42,8 +41,6 @@ cdef extern from "Python.h":
     PyObject* method_self "PyMethod_GET_SELF"(PyObject* method)
     size_t PY_VECTORCALL_ARGUMENTS_OFFSET
     PyObject* PyObject_Vectorcall(PyObject* callable, PyObject** arguments, size_t n, PyObject* names)
-
-logger = logging.getLogger("kprod.delivery")
 
 cdef enum:
     STRIPES = 32
@@ -295,9 +292,12 @@ cdef void report_pending(object callback, RecordMetadata metadata) noexcept:
 
 
 cdef report_callback_failure(object callback, object raised, RecordMetadata metadata):
+    import logging      # by now the engine has it; `import kprod` does without
+
     # SystemExit and KeyboardInterrupt have no meaning on this thread either: delivery goes on.
-    logger.error("delivery callback %r failed for %s-%d", callback, metadata.batch.topic_name,
-                 metadata.batch.b.partition.index, exc_info=(type(raised), raised, raised.__traceback__))
+    logging.getLogger("kprod.delivery").error(
+        "delivery callback %r failed for %s-%d", callback, metadata.batch.topic_name,
+        metadata.batch.b.partition.index, exc_info=(type(raised), raised, raised.__traceback__))
 
 
 cdef int run_late_callback(Batch batch, int32_t index, int32_t kind, object callback) except -1:

@@ -387,8 +387,9 @@ cdef void attempt_failed(kp_loop* loop, kp_batch* b, int32_t error, int64_t now_
                 return
             # Otherwise the transaction has lost a batch: it fails, and the transaction must be aborted.
         elif error == CODE_OUT_OF_ORDER_SEQUENCE or error == CODE_UNKNOWN_PRODUCER_ID:
-            # This attempt was not written, and the broker expects something else. A batch behind one that is retried or was given up
-            # only has to wait for its turn; if it is the first, the broker lost what came before it.
+            # This attempt was not written, and the broker expects something else. A batch behind one that is
+            # retried or was given up only has to wait for its turn; if it is the first, the broker lost what came
+            # before it.
             if error == CODE_UNKNOWN_PRODUCER_ID or is_first_undecided(p, b):
                 p.unresolved = 1
             batch_again(loop, b, error, now_us, 0)

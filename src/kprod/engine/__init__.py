@@ -25,6 +25,7 @@ writes what. Imports point downwards::
       shared, sockets, offsets, wake
 """
 
+import kprod.loggers  # silent from here on  # noqa: F401
 from kprod.engine.engine import Engine
 
 __all__ = ["Engine"]

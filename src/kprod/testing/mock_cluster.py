@@ -482,8 +482,8 @@ class MockCluster:
             error_message: message to go with the error, where the API has one.
             record_errors: (index, message) of records to blame (Produce from version 8).
             delay_ms: send the response so much later. The request is handled at once.
-            handle_after_ms: handle the request, and what follows it on its connection, so much later, also when
-                the client has closed the connection by then: a broker that is behind with its work.
+            handle_after_ms: handle the request, and what follows it on its connection, so much later, even
+                when the client has closed the connection by then: a broker that is behind with its work.
             throttle_ms: set ``throttle_time_ms`` in the response.
             drop_response: handle the request but never answer it nor anything after it on this connection.
             close_connection: ``'before'`` or ``True``: close the connection instead of handling the request;
