@@ -32,7 +32,16 @@ _KEYS = 100_000
 _LITTLE_MEMORY = 4 << 20
 _MANY = 1000  # partitions from which on other clients get a tenth of the records
 _IDLE_CLIENTS = ("kprod", "confluent", "kafka-python", "aiokafka")
-_IMPORTS = {"kprod": "kprod", "confluent": "confluent_kafka", "kafka-python": "kafka", "aiokafka": "aiokafka"}
+# What starts a program, by client; for two of them also with what comes with the first producer.
+_STARTS = {
+    "kprod": ("import kprod", "kprod.KafkaProducer(bootstrap_timeout_ms=0).close(0)"),
+    "confluent": (
+        "import confluent_kafka",
+        "confluent_kafka.Producer({'bootstrap.servers': 'localhost:9092'})",
+    ),
+    "kafka-python": ("import kafka", None),
+    "aiokafka": ("import aiokafka", None),
+}
 
 
 @dataclass(frozen=True)
@@ -132,25 +141,32 @@ def measure_idle(rounds: int, seconds: float) -> dict[str, list[dict[str, float]
 
 
 def measure_imports(rounds: int) -> dict[str, list[float]]:
-    """Milliseconds that each import takes beyond the interpreter's start.
+    """Milliseconds that each import, and making a producer, take beyond the interpreter's start.
 
     All of them from bytecode that is there already, as it is once a package is installed or was imported.
     """
+    programs: dict[str, str] = {}
+    for client, (brings, makes) in _STARTS.items():
+        if missing(client) is None:
+            programs[client] = brings
+            if makes is not None:
+                programs[f"{client}, and a producer"] = f"{brings}; {makes}"
     environ = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     environ["PYTHONPYCACHEPREFIX"] = str(BUILD / "pycache")
 
     def started(program: str) -> float:
         start = perf_counter()
-        subprocess.run([sys.executable, "-c", program], check=True, env=environ)
+        # confluent-kafka's producer says at once that it finds no broker.
+        subprocess.run([sys.executable, "-c", program], check=True, env=environ, stderr=subprocess.DEVNULL)
         return (perf_counter() - start) * 1e3
 
-    found: dict[str, list[float]] = {client: [] for client in _IMPORTS if missing(client) is None}
-    for client in found:
-        started(f"import {_IMPORTS[client]}")
+    found: dict[str, list[float]] = {name: [] for name in programs}
+    for program in programs.values():
+        started(program)
     for _ in range(rounds):
         bare = started("pass")
-        for client, times in found.items():
-            times.append(started(f"import {_IMPORTS[client]}") - bare)
+        for name, program in programs.items():
+            found[name].append(started(program) - bare)
     return found
 
 
