@@ -44,6 +44,8 @@ PERMANENT = {
     "EndTxn": ("TRANSACTION_ABORTABLE",),
     "FindCoordinator": ("GROUP_AUTHORIZATION_FAILED",),
 }
+LEFT_BEHIND = ("AddPartitionsToTxn", "AddOffsetsToTxn", "TxnOffsetCommit", "EndTxn")
+"""What a coordinator may come to late. An InitProducerId without an epoch would fence whoever sent it."""
 
 
 @dataclass
@@ -263,6 +265,8 @@ class Transactions(RuleBasedStateMachine):
         self.now = 0.0
         self.request: Request | None = None
         self.response: Body | None = None
+        self.left_behind: list[Request] = []
+        """Requests that the coordinator has not read yet though their connection is gone."""
         self.operation: Operation | None = None
         """The init, commit or abort that somebody waits for, or has stopped waiting for."""
         self.ended = False
@@ -377,7 +381,7 @@ class Transactions(RuleBasedStateMachine):
         before = self.operation
         operation = self.call(function)
         if operation is None:
-            if before is not None and before.done:
+            if before is not None and before.done and before.error is not None:
                 # Another call tells the error that the one which timed out has ended with.
                 before.abandoned = False
                 self.settle()
@@ -474,6 +478,8 @@ class Transactions(RuleBasedStateMachine):
         prepares=st.booleans(),
         dies=st.booleans(),
         loses_answer=st.booleans(),
+        loses_request=st.booleans(),
+        reads_late=st.booleans(),
     )
     def whole_transaction(
         self,
@@ -484,6 +490,8 @@ class Transactions(RuleBasedStateMachine):
         prepares: bool,
         dies: bool,
         loses_answer: bool,
+        loses_request: bool,
+        reads_late: bool,
     ) -> None:
         """Or what is left of one; other things can happen at any of its points, as the other rules say."""
         state = self.manager.state
@@ -500,6 +508,8 @@ class Transactions(RuleBasedStateMachine):
             self.serve(patience[2])
             if loses_answer:
                 self.answers_are_lost(1)
+        if reads_late and self.left_behind:
+            self.what_a_connection_left_is_read()
         if prepares and self.two_phase and self.manager.state is State.IN_TRANSACTION:
             self.prepare_transaction()
             self.serve(patience[2])
@@ -512,6 +522,10 @@ class Transactions(RuleBasedStateMachine):
             self.commit_transaction()
         elif self.manager.state in (State.IN_TRANSACTION, State.ABORTABLE_ERROR):
             self.abort_transaction()
+        if loses_request:
+            self.take_request()
+            if self.request is not None:
+                self.connection_breaks()
         self.serve(patience[3])
 
     @rule(name=st.sampled_from(["init", "prepare", "commit", "abort"]))
@@ -619,9 +633,17 @@ class Transactions(RuleBasedStateMachine):
     @rule()
     def connection_breaks(self) -> None:
         """With the request, or with the answer to it."""
+        if self.request is not None and self.response is None and self.request.api.name in LEFT_BEHIND:
+            self.left_behind.append(self.request)
         self.request = self.response = None
         self.manager.unanswered(self.now)
         self.take_effects()
+
+    @precondition(lambda self: self.left_behind)
+    @rule()
+    def what_a_connection_left_is_read(self) -> None:
+        """When a broker was behind with its work, or paused."""
+        self.coordinator.handle(self.left_behind.pop(0), 0)
 
     @precondition(lambda self: self.request is not None and self.response is None)
     @rule()
@@ -646,7 +668,10 @@ class Transactions(RuleBasedStateMachine):
         errors_here = RETRIABLE * 2 + PERMANENT[self.request.api.name]
         if self.request.body.get("key_type") == 1:
             errors_here = RETRIABLE
-        if self.request.api.name == "EndTxn" and not self.request.body["committed"]:
+        if self.request.api.name == "EndTxn" and (
+            not self.request.body["committed"] or self.coordinator.state != "Ongoing"
+        ):
+            # What an earlier attempt has ended is not refused.
             errors_here = RETRIABLE
         self.response = answer(self.request, data.draw(st.sampled_from(errors_here)))
         self.response_arrives()

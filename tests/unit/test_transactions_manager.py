@@ -923,21 +923,57 @@ def test_what_the_coordinator_may_have_heard_of_is_aborted_there(v2: bool, answe
             assert operation.done, "it was not added, so there is nothing to abort"
             return
     driver.step("EndTxn")
+    if answer == "is lost" and not v2:
+        assert not operation.done
+        driver.step("InitProducerId")
     assert operation.done and operation.error is None
 
 
-def test_an_abort_of_what_never_arrived_needs_no_new_epoch() -> None:
-    # Brokers before 2.5 cannot give one.
-    driver = Driver().begun()
-    driver.manager.add_partition("t", 0)
-    driver.request("AddPartitionsToTxn")
+def lost(driver: Driver, name: str) -> None:
+    """This request goes out, and its connection ends before an answer; the coordinator is found again."""
+    driver.request(name)
     driver.manager.unanswered(driver.now)
-    operation = driver.abort(batches_sent=False)
     driver.sleep()
     driver.step("FindCoordinator")
-    driver.step("EndTxn", "INVALID_TXN_STATE")
+
+
+@pytest.mark.parametrize("end", ["EndTxn", "AddPartitionsToTxn"])
+@pytest.mark.parametrize("has_epochs", [True, False], ids=["a broker since 2.5", "a broker before 2.5"])
+def test_what_a_lost_connection_left_is_kept_out_of_the_next_transaction(end: str, has_epochs: bool) -> None:
+    """A coordinator that is late handles it though the connection is gone; a new epoch has it refused."""
+    driver = Driver().begun()
+    driver.manager.add_partition("t", 0)
+    if end == "EndTxn":
+        driver.step("AddPartitionsToTxn")
+        operation = driver.commit()
+    lost(driver, end)
+    if end == "EndTxn":
+        driver.step("EndTxn")
+    else:
+        operation = driver.abort(batches_sent=False)
+        driver.step("EndTxn", "INVALID_TXN_STATE")
+    assert not operation.done
+    request = driver.request("InitProducerId")
+    assert (request.body["producer_id"], request.at_least) == (7, 3)
+    if has_epochs:
+        driver.reply(request)
+    else:
+        driver.manager.unsupported(request, "1 at h:9092")
     assert operation.done and operation.error is None
     assert driver.state() is State.READY
+    # Only once.
+    driver.manager.begin(driver.now)
+    operation = driver.commit(batches_sent=False)
+    assert operation.done
+
+
+def test_with_epochs_for_each_transaction_nothing_of_one_can_get_into_the_next() -> None:
+    driver = Driver(v2=True).with_partition()
+    operation = driver.commit()
+    lost(driver, "EndTxn")
+    driver.step("EndTxn")
+    assert operation.done and operation.error is None
+    assert driver.idle()
 
 
 def test_late_answers_to_partitions_of_an_aborted_transaction() -> None:

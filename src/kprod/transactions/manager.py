@@ -203,6 +203,7 @@ class TransactionManager:
         self._decided = False
         self._perhaps_added = False
         self._perhaps_ended = False
+        self._left_behind = False
         self._asks_with_next_epoch = False
         self._new_partitions: dict[tuple[str, int], None] = {}
         self._partitions: set[tuple[str, int]] = set()
@@ -600,6 +601,9 @@ class TransactionManager:
                 self._perhaps_added = True
             elif request.api is END_TXN:
                 self._perhaps_ended = True
+            self._left_behind = self._left_behind or (
+                not self.v2 and (request.api.key in _ADDING or request.api is END_TXN)
+            )
             self._look_again(request, now)
         self._settle_end()
 
@@ -628,6 +632,11 @@ class TransactionManager:
         if self._recover and self._recover_reason is not None:
             # Before Kafka 2.5 there is no way to find out who ended the transaction.
             self._fatal(self._recover_reason)
+            return
+        if self._recover and not self._sequence_lost:
+            # A precaution, which these brokers cannot take.
+            self._recover = self._left_behind = False
+            self._settle_end()
             return
         why = f"the broker does not support {request.api.name} as needed"
         if request.api is INIT_PRODUCER_ID and self.two_phase_commit:
@@ -713,6 +722,7 @@ class TransactionManager:
         if code == 0:
             self.producer_id, self.epoch = body["producer_id"], body["producer_epoch"]
             self._sequence_lost = False
+            self._left_behind = False
             self.effects.append((Effect.PRODUCER_ID, (self.producer_id, self.epoch)))
             # Nothing is open under a new epoch, so the other protocol version can begin here.
             self.v2 = self.v2_offered
@@ -916,15 +926,17 @@ class TransactionManager:
             if self.state is State.COMMITTING:
                 self._verdict_pause = FIRST_VERDICT_PAUSE_S
             # KIP-360: where sequence numbers were lost they start at 0 under a new epoch. KIP-890: a new
-            # epoch separates transactions of version 1 from those of version 2.
-            self._recover = self._sequence_lost or (self.v2_offered and not self.v2)
+            # epoch separates transactions of version 1 from those of version 2. And a coordinator that comes
+            # late to what a lost connection left it would take that for the next transaction's.
+            self._recover = self._sequence_lost or (not self.v2 and (self.v2_offered or self._left_behind))
             return
         if self._lost_or_retriable(code, request, now):
             self._perhaps_ended = self._perhaps_ended or code == _REQUEST_TIMED_OUT
             return
         if code == _INVALID_TXN_STATE and self.state is State.ABORTING and self._only_perhaps_added():
-            # The epoch is right, and nothing is open: what was to open it never arrived.
+            # The epoch is right, and nothing is open: what was to open it has not arrived yet.
             self._decided = True
+            self._recover = self._left_behind
             return
         if code in _PERHAPS_FENCED:
             # Fenced, or aborted by the coordinator after the timeout? Bumping the epoch tells.
