@@ -13,7 +13,7 @@ from kprod.errors import BufferExhaustedError, KafkaError, KafkaTimeoutError, No
 from tests.conftest import TopicFactory
 from tests.integration.conftest import MakeProducer
 from tests.integration.expectations import assert_sequences, failure, outcomes
-from tests.kafka.cluster import KafkaCluster
+from tests.kafka.cluster import KafkaCluster, wait_until
 from tests.kafka.readers import read_confluent
 
 
@@ -76,6 +76,24 @@ def test_close_gives_up_in_time_and_decides_every_record(
     assert {error.persisted for error in reports} == {"no", "possibly"}
     found = read_confluent(kafka.bootstrap_servers, name)
     assert 1 <= len(found) <= 1 + possibly
+
+
+def test_a_broker_handles_what_a_closed_connection_left_it(
+    kafka: KafkaCluster, topic: TopicFactory, make_producer: MakeProducer
+) -> None:
+    """So an attempt that has timed out may be written later, and nothing must take its place at once."""
+    name = topic()
+    producer = make_producer(kafka, linger_ms=0, request_timeout_ms=500, delivery_timeout_ms=1000)
+    producer.send(name, b"0").get(timeout=30)
+    kafka.pause()
+    late = producer.send(name, b"late")
+    with pytest.raises(KafkaTimeoutError) as caught:
+        late.get(timeout=30)
+    assert caught.value.persisted == "possibly"
+    producer.close(timeout=0)
+    kafka.resume()
+    wait_until(lambda: len(read_confluent(kafka.bootstrap_servers, name)) == 2, "the record that came late")
+    assert [r.value for r in read_confluent(kafka.bootstrap_servers, name)] == [b"0", b"late"]
 
 
 def test_delivery_timeout(kafka: KafkaCluster, topic: TopicFactory, make_producer: MakeProducer) -> None:
