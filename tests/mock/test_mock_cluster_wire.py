@@ -1026,6 +1026,17 @@ def test_work_that_is_late_holds_up_what_the_client_sends_next(cluster: MockClus
     assert time.monotonic() - started >= 0.08
 
 
+def test_bytes_behind_a_request_are_a_problem_but_not_the_end() -> None:
+    confluent_kafka = pytest.importorskip("confluent_kafka")
+    with MockCluster() as cluster:
+        cluster.create_topic("t")
+        producer = confluent_kafka.Producer({"bootstrap.servers": cluster.bootstrap_servers})
+        assert "t" in producer.list_topics(timeout=10).topics
+        producer.produce("t", b"v")
+        assert producer.flush(10) == 0
+        assert all("left over" in problem for problem in cluster.problems)
+
+
 def test_latency_overlaps(cluster: MockCluster, client: Client) -> None:
     cluster.set_latency(100)
     started = time.monotonic()

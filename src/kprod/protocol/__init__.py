@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from kprod.protocol.api_versions import API_VERSIONS
 from kprod.protocol.cursor import Cursor, ProtocolError
 from kprod.protocol.frames import (
+    BytesLeftOver,
     RequestHeader,
     decode_request,
     decode_request_header,
@@ -87,6 +88,7 @@ __all__ = [
     "ZERO_UUID",
     "Api",
     "Body",
+    "BytesLeftOver",
     "Cursor",
     "ProtocolError",
     "RequestHeader",

@@ -16,6 +16,20 @@ SIZE_PREFIX = 4
 """Bytes of the big-endian frame size in front of every frame; it does not count itself."""
 
 
+class BytesLeftOver(ProtocolError):
+    """A whole request with bytes behind it. Apache Kafka does not look at those.
+
+    Attributes:
+        header: of the request.
+        body: of the request.
+    """
+
+    def __init__(self, message: str, header: RequestHeader, body: Body) -> None:
+        super().__init__(message)
+        self.header = header
+        self.body = body
+
+
 class RequestHeader(NamedTuple):
     """What precedes the body of a request.
 
@@ -89,6 +103,7 @@ def decode_request(
         api: the API it has to be; ``None`` looks it up by its key.
 
     Raises:
+        BytesLeftOver: everything is there, and more; it has what was decoded.
         ProtocolError: the frame is malformed, or its API or version is not known.
     """
     cursor = Cursor(frame)
@@ -106,7 +121,8 @@ def decode_request(
     if found.is_flexible(header.api_version):
         cursor.tagged_fields({}, {})
     body = codec.decode(cursor)
-    _expect_end(cursor, found, "request", header.api_version)
+    if cursor.remaining:
+        raise BytesLeftOver(_left_over(cursor, found, "request", header.api_version), header, body)
     return header, body
 
 
@@ -153,7 +169,8 @@ def decode_response(api: Api, version: int, frame: bytes | bytearray | memoryvie
     if _has_tagged_response_header(api, version):
         cursor.tagged_fields({}, {})
     body = codec.decode(cursor)
-    _expect_end(cursor, api, "response", version)
+    if cursor.remaining:
+        raise ProtocolError(_left_over(cursor, api, "response", version))
     return correlation_id, body
 
 
@@ -163,12 +180,11 @@ def _has_tagged_response_header(api: Api, version: int) -> bool:
     return api is not API_VERSIONS and api.is_flexible(version)
 
 
-def _expect_end(cursor: Cursor, api: Api, direction: str, version: int) -> None:
-    if cursor.remaining:
-        raise ProtocolError(
-            f"{api.name} {direction} version {version}: "
-            f"{cursor.remaining} bytes left over after byte {cursor.pos}"
-        )
+def _left_over(cursor: Cursor, api: Api, direction: str, version: int) -> str:
+    return (
+        f"{api.name} {direction} version {version}: "
+        f"{cursor.remaining} bytes left over after byte {cursor.pos}"
+    )
 
 
 def _with_size(out: bytearray) -> bytes:

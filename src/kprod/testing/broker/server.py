@@ -18,6 +18,7 @@ from kprod.protocol import (
     APIS,
     Api,
     Body,
+    BytesLeftOver,
     ProtocolError,
     RequestHeader,
     decode_request,
@@ -281,7 +282,12 @@ class BrokerServer:
                     connection.fill(slot, encode_response(api, 0, header.correlation_id, answer))
                     return
                 raise ProtocolError(f"{api.name} version {header.api_version} is not supported")
-            header, body = decode_request(frame, api)
+            try:
+                header, body = decode_request(frame, api)
+            except BytesLeftOver as exc:
+                # As a broker, which does not look at them; librdkafka has some behind its list_topics().
+                broker.report(connection, str(exc))
+                header, body = exc.header, exc.body
         except ProtocolError as exc:
             # A broker answers nothing to what it does not understand.
             broker.report(connection, str(exc))
