@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable
 from typing import Any
 
@@ -13,8 +12,8 @@ from kprod import KafkaError, KafkaProducer
 from kprod.errors import KafkaTimeoutError
 from kprod.testing import MockCluster
 from kprod.testing.broker.record_batch import read_records
+from tests.property.disturbances import BROKERS, Disturbed, brokers, injected, pauses
 
-BROKERS = 3
 PARTITIONS = 2
 RELEASES = {"v1": "3.9", "v2": "4.1"}
 COMMIT_MARKER = b"\x00\x00\x00\x01"
@@ -22,12 +21,11 @@ COMMIT_MARKER = b"\x00\x00\x00\x01"
 Step = Callable[["Run"], object]
 
 
-class Run:
+class Run(Disturbed):
     """A transactional producer, its cluster, and what is committed so far."""
 
     def __init__(self, cluster: MockCluster, producer: KafkaProducer) -> None:
-        self.cluster = cluster
-        self.producer = producer
+        super().__init__(cluster, producer)
         self.number = 0
         self.sent: list[list[bytes]] = []
         self.committed: list[list[bytes]] = [[] for _ in range(PARTITIONS)]
@@ -66,16 +64,6 @@ class Run:
                 self.producer.send("t", value, partition=partition)
                 values.append(value)
 
-    def flush(self, seconds: float) -> None:
-        """Let time pass: until everything is decided, and no longer than this."""
-        with contextlib.suppress(KafkaTimeoutError):
-            self.producer.flush(seconds)
-
-    def heal(self) -> None:
-        for node in range(1, BROKERS + 1):
-            self.cluster.set_unreachable(node, False)
-            self.cluster.start_broker(node)
-
     def visible(self, partition: int) -> list[bytes]:
         """What a consumer with read_committed gets; nothing may be left of which no marker tells."""
         pending: dict[int, list[bytes]] = {}
@@ -94,9 +82,7 @@ class Run:
         return found
 
 
-nodes = st.integers(1, BROKERS)
 sends = st.integers(1, 8).map(lambda n: lambda run: run.send(n))
-pauses = st.sampled_from([0.01, 0.1]).map(lambda seconds: lambda run: run.flush(seconds))
 faults: list[dict[str, Any]] = [
     {"error": "NOT_ENOUGH_REPLICAS"},
     {"error": "REQUEST_TIMED_OUT", "applied": True},
@@ -119,27 +105,16 @@ coordinator_faults: list[dict[str, Any]] = [
 ]
 
 
-def injected(api: str, fault: dict[str, Any]) -> st.SearchStrategy[Step]:
-    return st.integers(0, 2).map(lambda skip: lambda run: run.cluster.inject(api, skip=skip, **fault))
-
-
 disturbances = st.one_of(
-    st.tuples(st.integers(0, PARTITIONS - 1), nodes).map(
-        lambda to: lambda run: run.cluster.move_leader("t", *to)
-    ),
-    nodes.map(lambda node: lambda run: run.cluster.disconnect_clients(node)),
-    nodes.map(lambda node: lambda run: run.cluster.set_unreachable(node, True)),
-    nodes.map(lambda node: lambda run: run.cluster.set_unreachable(node, False)),
-    nodes.map(lambda node: lambda run: run.cluster.stop_broker(node) if node > 1 else None),
-    nodes.map(lambda node: lambda run: run.cluster.start_broker(node)),
-    st.sampled_from(faults).flatmap(lambda fault: injected("Produce", fault)),
+    brokers("t", PARTITIONS),
+    st.sampled_from(faults).flatmap(lambda fault: injected("Produce", fault, 2)),
     st.tuples(
         st.sampled_from(["InitProducerId", "AddPartitionsToTxn", "EndTxn"]),
         st.sampled_from(coordinator_faults),
-    ).flatmap(lambda pair: injected(*pair)),
+    ).flatmap(lambda pair: injected(*pair, 2)),
 )
 transactions = st.tuples(
-    st.lists(st.one_of(sends, sends, pauses, disturbances), min_size=1, max_size=8), st.booleans()
+    st.lists(st.one_of(sends, sends, pauses(0.01, 0.1), disturbances), min_size=1, max_size=8), st.booleans()
 )
 
 

@@ -92,8 +92,7 @@ def run(
                 for i in ours:
                     if futures[i].succeeded() and (offset := futures[i].get().offset) >= 0:
                         assert found[offset] == i
-            if options.get("enable_idempotence", True):
-                assert all(record.producer_id >= 0 for record in cluster.records("t"))
+            assert all(record.producer_id >= 0 for record in cluster.records("t"))
         assert cluster.problems == []
 
 

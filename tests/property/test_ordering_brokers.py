@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable
 from typing import Any
 
@@ -10,21 +9,19 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from kprod import DeliveryFuture, KafkaError, KafkaProducer
-from kprod.errors import KafkaTimeoutError
 from kprod.testing import MockCluster
+from tests.property.disturbances import BROKERS, Disturbed, brokers, injected, pauses
 
-BROKERS = 3
 PARTITIONS = 4
 
 Step = Callable[["Run"], object]
 
 
-class Run:
+class Run(Disturbed):
     """A producer, its cluster, and what was sent so far."""
 
     def __init__(self, cluster: MockCluster, producer: KafkaProducer) -> None:
-        self.cluster = cluster
-        self.producer = producer
+        super().__init__(cluster, producer)
         self.futures: list[list[DeliveryFuture]] = [[] for _ in range(PARTITIONS)]
         self.reports: list[list[int]] = [[] for _ in range(PARTITIONS)]
 
@@ -39,11 +36,6 @@ class Run:
                         on_delivery=lambda error, _, p=partition, n=number: self.reports[p].append(n),  # type: ignore[misc]
                     )
                 )  # fmt: skip
-
-    def flush(self, seconds: float) -> None:
-        """Let time pass: until everything is decided, and no longer than this."""
-        with contextlib.suppress(KafkaTimeoutError):
-            self.producer.flush(seconds)
 
     def check(self, doubtful_in_order: bool) -> None:
         """Every record was decided once; the log has no duplicates, is in order, and is what was reported.
@@ -71,9 +63,7 @@ class Run:
                     assert isinstance(error, KafkaError) and error.persisted == "possibly"
 
 
-nodes = st.integers(1, BROKERS)
 sends = st.integers(1, 12).map(lambda n: lambda run: run.send(n))
-pauses = st.sampled_from([0.01, 0.1, 0.3]).map(lambda seconds: lambda run: run.flush(seconds))
 faults: list[dict[str, Any]] = [
     {"error": "NOT_ENOUGH_REPLICAS"},
     {"error": "REQUEST_TIMED_OUT", "applied": True},
@@ -85,26 +75,15 @@ faults: list[dict[str, Any]] = [
 ]
 
 
-def injected(fault: dict[str, Any]) -> st.SearchStrategy[Step]:
-    return st.integers(0, 4).map(lambda skip: lambda run: run.cluster.inject("Produce", skip=skip, **fault))
-
-
 disturbances = st.one_of(
-    st.tuples(st.integers(0, PARTITIONS - 1), nodes).map(
-        lambda to: lambda run: run.cluster.move_leader("t", *to)
-    ),
-    nodes.map(lambda node: lambda run: run.cluster.disconnect_clients(node)),
-    nodes.map(lambda node: lambda run: run.cluster.set_unreachable(node, True)),
-    nodes.map(lambda node: lambda run: run.cluster.set_unreachable(node, False)),
-    nodes.map(lambda node: lambda run: run.cluster.stop_broker(node) if node > 1 else None),
-    nodes.map(lambda node: lambda run: run.cluster.start_broker(node)),
-    st.sampled_from(faults).flatmap(injected),
+    brokers("t", PARTITIONS),
+    st.sampled_from(faults).flatmap(lambda fault: injected("Produce", fault, 4)),
 )
-refused_epochs = injected({"error": "INVALID_PRODUCER_EPOCH"})
+refused_epochs = injected("Produce", {"error": "INVALID_PRODUCER_EPOCH"}, 4)
 
 
 def plans(*disturbances: st.SearchStrategy[Step]) -> st.SearchStrategy[list[Step]]:
-    return st.lists(st.one_of(sends, pauses, *disturbances), min_size=15, max_size=60)
+    return st.lists(st.one_of(sends, pauses(0.01, 0.1, 0.3), *disturbances), min_size=15, max_size=60)
 
 
 options = st.fixed_dictionaries(
@@ -129,9 +108,7 @@ def carry_out(plan: list[Step], options: dict[str, Any], doubtful_in_order: bool
             run = Run(cluster, producer)
             for step in plan:
                 step(run)
-            for node in range(1, BROKERS + 1):
-                cluster.set_unreachable(node, False)
-                cluster.start_broker(node)
+            run.heal()
             producer.flush(20)
             run.check(doubtful_in_order)
         assert cluster.problems == []

@@ -159,6 +159,9 @@ class Connection(asyncio.BufferedProtocol):
     def _catch_up(self, work: Callable[[], None]) -> None:
         self._behind = False
         work()
+        self._handle_waiting()
+
+    def _handle_waiting(self) -> None:
         while self._waiting and not self._behind and not self.broker.black_hole:
             self.broker.handle(self, self._waiting.popleft())
 
@@ -171,9 +174,7 @@ class Connection(asyncio.BufferedProtocol):
         """Go on after :meth:`pause`; what was received meanwhile is handled now."""
         if self._transport is None:
             return
-        waiting, self._waiting = self._waiting, deque()
-        for frame in waiting:
-            self.broker.handle(self, frame)
+        self._handle_waiting()
         if self._transport is not None:
             self._transport.resume_reading()
         self._flush()
