@@ -30,20 +30,35 @@ def running_hub() -> Any:
 
 
 def waiter(hub: Any) -> tuple[Callable[..., None], Callable[[float | None], object]]:
-    """Two functions: one for any thread to say that it is time, one for the greenlet to wait for that.
+    """Two functions: one for any thread to say that it is time, one for the greenlet to wait for that, once.
 
-    The second takes a limit in seconds, or None.
+    The second takes a limit in seconds, or None. A watcher of its own for each wait, because all but its
+    ``send()`` belongs to the hub's thread: ``run_callback_threadsafe()`` counts in the loop without a lock, and
+    a hub that has lost a count believes that nothing is left to wait for (LoopExit).
     """
     event = importlib.import_module("gevent.event").Event()
+    watcher = hub.loop.async_()
+    said = False
 
     def ready(*_: object) -> None:
+        nonlocal said
+        said = True
         try:
-            hub.loop.run_callback_threadsafe(event.set)
+            watcher.send()
         except Exception:
-            # The hub was destroyed meanwhile: nobody waits in it any more.
+            # Closed, or the hub was destroyed: nobody waits any more.
             pass
 
-    return ready, event.wait
+    def wait(timeout: float | None) -> object:
+        try:
+            # What was sent before the start is forgotten by the watcher.
+            watcher.start(event.set)
+            return said or event.wait(timeout)
+        finally:
+            watcher.stop()
+            watcher.close()
+
+    return ready, wait
 
 
 def call_in_thread(hub: Any, function: Callable[..., T], *args: object) -> T:

@@ -144,6 +144,57 @@ producer.close()
 
 
 @PATCHED
+def test_the_hub_counts_what_it_waits_for(cluster: MockCluster, patch: str) -> None:
+    """One reference lost, and the hub takes a wait for the last of all: LoopExit. Many timers end while others wait."""
+    cluster.create_topic("many", partitions=3)
+    run(
+        cluster,
+        patch,
+        """
+import time
+producer = KafkaProducer(**options, batch_size=1000)
+producer.partitions_for("many")
+stop = time.monotonic() + 3
+
+def sleeps():
+    while time.monotonic() < stop:
+        gevent.sleep(0.001)
+
+def waits():
+    while time.monotonic() < stop:
+        for future in [producer.send("many", b"1" * 200) for _ in range(20)]:
+            future.get(30)
+
+ticking.kill()
+gevent.sleep(0)
+references = gevent.get_hub().loop.activecnt
+greenlets = [gevent.spawn(sleeps) for _ in range(100)] + [gevent.spawn(waits) for _ in range(100)]
+gevent.joinall(greenlets, raise_error=True)
+assert gevent.get_hub().loop.activecnt == references
+producer.close()
+""",
+    )
+
+
+@PATCHED
+def test_a_greenlet_that_is_alone_may_wait(cluster: MockCluster, patch: str) -> None:
+    """Nothing else keeps the hub's loop alive."""
+    cluster.set_latency(20)
+    run(
+        cluster,
+        patch,
+        """
+ticking.kill()
+producer = KafkaProducer(**options)
+assert producer.send("t", b"1").get().offset == 0
+assert producer.send_many("t", [b"2"]).get(20)[0].offset == 1
+producer.flush()
+producer.close()
+""",
+    )
+
+
+@PATCHED
 def test_transactions(cluster: MockCluster, patch: str) -> None:
     cluster.inject("InitProducerId", delay_ms=100)
     cluster.inject("EndTxn", delay_ms=100, times=2)
