@@ -110,6 +110,38 @@ def test_an_abort_waits_for_what_was_sent(cluster: MockCluster, tx: KafkaProduce
     assert committed(cluster) == []
 
 
+@pytest.mark.parametrize(
+    "answer",
+    [
+        {"error": "NOT_ENOUGH_REPLICAS"},
+        {"error": "REQUEST_TIMED_OUT", "applied": True},
+        {"error": "MESSAGE_TOO_LARGE"},
+        {"close_connection": "after"},
+    ],
+    ids=["refused", "applied", "too large", "lost"],
+)
+def test_an_abort_does_not_send_again_what_was_on_its_way(
+    cluster: MockCluster, tx: KafkaProducer, answer: dict[str, Any], eventually: Eventually
+) -> None:
+    """The answer comes after the abort was asked for, and would be the same for ever."""
+    tx.begin_transaction()
+    fault = cluster.inject("Produce", delay_ms=300, times=None, **answer)
+    futures = send(tx, b"1", b"2")
+    eventually(lambda: cluster.requests_of("Produce") != [])
+    tx.abort_transaction(timeout=20)
+    assert len(cluster.requests_of("Produce")) == 1
+    written_already = "applied" in answer or "close_connection" in answer
+    for future in futures:
+        with pytest.raises(errors.TransactionAbortedError) as caught:
+            future.get(0)
+        assert caught.value.persisted == ("possibly" if written_already else "no")
+    fault.remove()
+    for value in (b"3", b"4"):
+        with tx.transaction():
+            send(tx, value)
+    assert committed(cluster) == [b"3", b"4"]
+
+
 @pytest.mark.parametrize("end", ["commit_transaction", "abort_transaction"])
 def test_a_transaction_without_records_asks_the_cluster_nothing(
     cluster: MockCluster, tx: KafkaProducer, end: str

@@ -94,6 +94,7 @@ cdef struct kp_loop:
     int64_t transaction_number  # counts transactions
     int32_t first_sequence  # what a partition's first sequence begins with; 0, except in tests of the wrap
     int32_t transaction_used   # a batch of this transaction was sent
+    int32_t transaction_lost   # it can only be aborted: nothing of it is sent again
     int32_t transaction_failed  # the first error that a batch of this transaction failed with, 0: none
     uint8_t error_flags[256]   # by code + 1
     int64_t producer_id        # -1: none yet

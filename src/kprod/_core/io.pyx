@@ -12,7 +12,7 @@ from cpython.bytes cimport PyBytes_FromStringAndSize
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_DECREF, Py_INCREF
 from libc.limits cimport INT_MAX
-from libc.stdint cimport INT16_MAX, INT64_MAX, int16_t, int32_t, int64_t, intptr_t, uint8_t, uint64_t
+from libc.stdint cimport INT16_MAX, INT64_MAX, int16_t, int32_t, int64_t, intptr_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc, qsort, realloc
 from libc.string cimport memcmp, memcpy, memmove, memset, strlen
 
@@ -696,6 +696,7 @@ cdef class NetworkLoop:
             kp_mutex_lock(&self.loop.lock)
             self.loop.transaction_number += 1
             self.loop.transaction_used = 0
+            self.loop.transaction_lost = 0
             self.loop.transaction_failed = 0
             self.loop.transaction_v2 = v2
             kp_mutex_unlock(&self.loop.lock)
@@ -759,6 +760,17 @@ cdef class NetworkLoop:
             kp_mutex_unlock(&loop.lock)
             wake_loop(loop.a, 0)
         return left
+
+    def give_up_transaction(self):
+        """The transaction can only be aborted: fail what waits to be sent, and what is in flight if it is refused.
+
+        Returns how many are left because another thread works on their bytes; they can be failed a moment later.
+        """
+        with nogil:
+            kp_mutex_lock(&self.loop.lock)
+            self.loop.transaction_lost = 1
+            kp_mutex_unlock(&self.loop.lock)
+        return self.fail_all(ERROR_TRANSACTION_ABORTED, queued=True, in_flight=False)
 
     def fail_topic(self, Topic topic, int error):
         """Fail every batch of one topic that is not under way, for instance because the broker refuses access to it."""

@@ -372,8 +372,17 @@ cdef int is_first_undecided(kp_partition* p, kp_batch* b) noexcept nogil:
 cdef void attempt_failed(kp_loop* loop, kp_batch* b, int32_t error, int64_t now_us, int at_once) noexcept nogil:
     """An attempt to write a batch ended with `error`; it is in flight no more. Retry it, split it, or fail it."""
     cdef kp_partition* p = b.partition
-    cdef int flags
-    if (error == CODE_MESSAGE_TOO_LARGE or error == CODE_RECORD_LIST_TOO_LARGE) and b.count > 1:
+    cdef uint32_t entry = <uint32_t>(error + 1)
+    cdef int flags = loop.error_flags[entry] if entry < 256 else FLAG_RETRIABLE | FLAG_REFRESH
+    cdef int too_large = (error == CODE_MESSAGE_TOO_LARGE or error == CODE_RECORD_LIST_TOO_LARGE) and b.count > 1
+    if loop.transaction_lost and (too_large or flags & FLAG_RETRIABLE or error == CODE_OUT_OF_ORDER_SEQUENCE):
+        # Whether it is written or not, nobody will read it: the end of the transaction does not wait for that.
+        if flags & FLAG_REFRESH:
+            want_refresh(loop, error)
+        kp_store32_relaxed(&b.last_error, error)
+        batch_failed(loop, b, ERROR_TRANSACTION_ABORTED)
+        return
+    if too_large:
         loop.totals.batches_split += 1
         kp_store32_relaxed(&b.last_error, error)
         b.stage = STAGE_SPLIT
@@ -408,7 +417,6 @@ cdef void attempt_failed(kp_loop* loop, kp_batch* b, int32_t error, int64_t now_
             else:
                 batch_again(loop, b, error, now_us, 0)
             return
-    flags = loop.error_flags[error + 1] if -1 <= error < 255 else FLAG_RETRIABLE | FLAG_REFRESH
     if flags & FLAG_REFRESH:
         want_refresh(loop, error)
     if flags & FLAG_RETRIABLE:

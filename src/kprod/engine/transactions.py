@@ -300,7 +300,7 @@ class Transactions:
 
     def _fail_queued(self) -> None:
         """Fail what waits to be sent; what another thread compresses or splits just now, a moment later."""
-        if self._shared.loop.fail_all(delivery.TRANSACTION_ABORTED, queued=True, in_flight=False):
+        if self._shared.loop.give_up_transaction():
             self._queued_left = True
             self._shared.loop.wake_control()
 
