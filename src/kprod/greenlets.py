@@ -32,9 +32,9 @@ def running_hub() -> Any:
 def waiter(hub: Any) -> tuple[Callable[..., None], Callable[[float | None], object]]:
     """Two functions: one for any thread to say that it is time, one for the greenlet to wait for that, once.
 
-    The second takes a limit in seconds, or None. A watcher of its own for each wait, because all but its
-    ``send()`` belongs to the hub's thread: ``run_callback_threadsafe()`` counts in the loop without a lock, and
-    a hub that has lost a count believes that nothing is left to wait for (LoopExit).
+    The second takes a limit in seconds, or None. Each wait has a watcher of its own, of which all but
+    ``send()`` belongs to the hub's thread: ``run_callback_threadsafe()`` counts in the loop without a lock,
+    and a hub that has lost a count believes that nothing is left to wait for (LoopExit).
     """
     event = importlib.import_module("gevent.event").Event()
     watcher = hub.loop.async_()

@@ -145,7 +145,7 @@ producer.close()
 
 @PATCHED
 def test_the_hub_counts_what_it_waits_for(cluster: MockCluster, patch: str) -> None:
-    """One reference lost, and the hub takes a wait for the last of all: LoopExit. Many timers end while others wait."""
+    """With one reference lost, the hub takes a wait for the last of all (LoopExit)."""
     cluster.create_topic("many", partitions=3)
     run(
         cluster,
