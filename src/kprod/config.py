@@ -547,7 +547,8 @@ class ProducerConfig(Value):
     linger_ms: float = _option(
         Milliseconds(),
         5,
-        "How long a batch that is not full waits for more records.",
+        """How long a batch that is not full waits for more records. Beside one that leaves, others leave up
+        to an eighth of this earlier.""",
         group=BATCHING,
     )
     buffer_memory: int = _option(

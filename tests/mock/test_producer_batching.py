@@ -45,6 +45,35 @@ def test_a_batch_leaves_after_linger_without_another_send(
     assert min(latencies) >= 75
 
 
+def wait_until(moment: float) -> None:
+    while time.monotonic() < moment:
+        threading.Event().wait(max(moment - time.monotonic(), 0))
+
+
+@pytest.mark.parametrize("codec", ["none", "lz4"])
+def test_batches_that_would_linger_little_longer_leave_with_the_first(
+    cluster: MockCluster, make_producer: MakeProducer, codec: str
+) -> None:
+    cluster.create_topic("many", partitions=20)
+    producer = make_producer(linger_ms=800, compression_type=codec)
+    producer.partitions_for("many")
+    started = time.monotonic()
+    futures = []
+    for partition in range(20):
+        # Each would have a moment of its own to leave, and so a request of its own.
+        wait_until(started + partition * 0.004)
+        futures.append(producer.send("many", b"v" * 100, partition=partition))
+    wait_until(started + 0.3)
+    late = producer.send("t", b"later")
+    latencies = [future.get(10).latency_ms for future in futures]
+    assert not late.done(), "what would linger for much longer does"
+    assert max(latencies) < 1200
+    assert min(latencies) >= 690, "seven eighths"
+    assert late.get(10).latency_ms >= 690
+    assert len(cluster.requests_of("Produce")) <= 6
+    assert cluster.count("many") == 20
+
+
 @pytest.mark.parametrize("codec", ["none", "lz4"])
 def test_linger_zero_sends_at_once(cluster: MockCluster, make_producer: MakeProducer, codec: str) -> None:
     producer = make_producer(linger_ms=0, compression_type=codec)

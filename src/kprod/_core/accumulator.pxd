@@ -2,9 +2,9 @@
 from cpython.object cimport PyObject
 from libc.stdint cimport int32_t, int64_t, intptr_t, uint64_t
 
-from kprod._core.buffer_pool cimport kp_pool
+from kprod._core.buffer_pool cimport kp_free_buffer, kp_pool
 from kprod._core.future cimport Batch
-from kprod._core.platform cimport kp_clock, kp_cond, kp_mutex
+from kprod._core.platform cimport kp_clock, kp_cond, kp_latch, kp_mutex
 from kprod._core.record_batch cimport kp_record
 from kprod._core.structs cimport kp_batch, kp_broker, kp_partition, kp_topic
 
@@ -49,6 +49,12 @@ cdef struct kp_accumulator:
     kp_batch* done_head        # for the delivery thread, in order of their decision
     kp_batch* done_tail
     void* reap_head            # [a] kp_batch list: nobody waits for these, only their reference is to be dropped
+    int32_t gathering          # [io] between gather_decided() and settle_gathered()
+    kp_batch* gathered         # [io] decided meanwhile
+    kp_batch* gathered_first   # [io] for the delivery thread, in order of their decision
+    kp_batch* gathered_last    # [io]
+    int64_t gathered_deliveries  # [io] how many those are
+    int64_t gathered_us        # [io] the time of all these decisions
     int64_t enqueued           # batches given to the delivery thread
     int64_t delivered          # batches it has finished
     int32_t delivery_stopping
@@ -65,7 +71,7 @@ cdef class Topic:
     cdef readonly str name
     cdef bytes name_bytes
     cdef object reporter
-    cdef list arrays            # addresses of outgrown partition arrays, freed with the topic
+    cdef list allocated         # addresses of partitions and of outgrown arrays of them, freed with the topic
     cdef kp_partition* partition(self, int32_t index) noexcept nogil
 
 
@@ -73,6 +79,9 @@ cdef class Accumulator:
     cdef kp_accumulator a
     cdef object reporter
     cdef unsigned long delivery_thread
+    cdef kp_latch spares_lock
+    cdef PyObject** spares      # Batch objects for reuse, a reference each; the memory of the last one is warm
+    cdef int32_t n_spares
 
     cdef int append_further(self, Topic topic, int32_t partition, kp_record* r, PyObject* on_delivery,
                             PyObject* headers, double max_block_s, PyObject** owner, int32_t* index, int64_t now_us,
@@ -82,6 +91,8 @@ cdef class Accumulator:
     cdef Batch new_batch(self, Topic topic, int32_t partition, kp_record* r, int64_t deadline, int slots)
     cdef int wait_in_hub(self, int64_t charge, int64_t deadline) except -1
     cdef Batch empty_batch(self, Topic topic)
+    cdef Batch take_spare(self)
+    cdef void let_go(self, PyObject* owner)
     cdef int reap(self) except -1
 
 
@@ -98,13 +109,16 @@ cdef int locked_open_batch(kp_accumulator* a, kp_partition* p, kp_batch* b, PyOb
                            int64_t timestamp) noexcept nogil
 cdef int locked_grow(kp_accumulator* a, kp_batch* b, int64_t need, int64_t limit) noexcept nogil
 cdef int locked_object_slots(kp_accumulator* a, kp_batch* b, PyObject*** slots, int32_t* capacity) noexcept nogil
-cdef int compress_batch(kp_accumulator* a, Batch batch) except -1
+cdef int compress_batch(kp_accumulator* a, Batch batch, int wake) except -1
 cdef void shut_gate(kp_accumulator* a, int32_t reason) noexcept nogil
 cdef void locked_close_open(kp_partition* p) noexcept nogil
 cdef void queue_compression(kp_accumulator* a, kp_batch* b) noexcept nogil
+cdef void gather_decided(kp_accumulator* a) noexcept nogil
+cdef void settle_gathered(kp_accumulator* a) noexcept nogil
 cdef void decide_batch(kp_accumulator* a, kp_batch* b, int32_t outcome) noexcept nogil
 cdef void unpin_batch(kp_accumulator* a, kp_batch* b) noexcept nogil
 cdef void free_batch_data(kp_accumulator* a, kp_batch* b) noexcept nogil
+cdef void locked_free_batch_data(kp_accumulator* a, kp_batch* b, kp_free_buffer** left) noexcept nogil
 
 
 cdef inline uint64_t next_random(uint64_t* state) noexcept nogil:

@@ -19,17 +19,19 @@ from libc.string cimport memcpy, memset
 
 from kprod._core.append cimport NO_OPEN_BATCH, locked_append
 from kprod._core.buffer_pool cimport (
-    kp_pool, kp_pool_waiter, pool_alloc, pool_capacity_for, pool_close, pool_delete, pool_free, pool_give, pool_new,
-    pool_try_charge, pool_try_take, pool_uncharge, pool_waiter_enter, pool_waiter_leave, pool_waiter_wait,
+    kp_free_buffer, kp_pool, kp_pool_waiter, locked_give, pool_alloc, pool_capacity_for, pool_close, pool_delete,
+    pool_free, pool_give, pool_new, pool_try_charge, pool_try_take, pool_uncharge, pool_waiter_enter,
+    pool_waiter_leave, pool_waiter_wait,
 )
 from kprod._core.compression cimport compress, compress_into, compressed_bound
-from kprod._core.future cimport Batch, publish_outcome, running_hub, waiting_functions
+from kprod._core.future cimport Batch, kp_only_reference, publish_outcome, running_hub, waiting_functions
 from kprod._core.platform cimport (
     kp_add32, kp_add64, kp_cas_ptr, kp_clock_init, kp_clock_read, kp_cond_broadcast, kp_cond_destroy, kp_cond_init,
     kp_cond_signal, kp_cond_wait, kp_cond_wait_us, kp_exchange32, kp_exchange64, kp_exchange_ptr, kp_latch_destroy,
     kp_latch_init, kp_latch_lock, kp_latch_unlock, kp_load32, kp_load32_relaxed, kp_load64, kp_load64_relaxed,
-    kp_load_ptr, kp_monotonic_us, kp_mutex_destroy, kp_mutex_init, kp_mutex_lock, kp_mutex_unlock, kp_realtime_ms,
-    kp_store32, kp_store32_relaxed, kp_store64, kp_store64_relaxed, kp_store_ptr, kp_store_ptr_relaxed, kp_wake_write,
+    kp_load_ptr, kp_monotonic_us, kp_mutex_destroy, kp_mutex_init, kp_mutex_lock, kp_mutex_unlock, kp_prefetch,
+    kp_realtime_ms, kp_store32, kp_store32_relaxed, kp_store64, kp_store64_relaxed, kp_store_ptr,
+    kp_store_ptr_relaxed, kp_wake_write,
 )
 from kprod._core.record_batch cimport kp_record
 from kprod._core.structs cimport (
@@ -42,11 +44,17 @@ cdef extern from "Python.h":
 
 
 cdef enum:
+    CACHE_LINE = 64
+    # A kp_partition and what is left of its last cache line.
+    PARTITION_BYTES = (sizeof(kp_partition) + CACHE_LINE - 1) // CACHE_LINE * CACHE_LINE
+    SPARES = 4096              # Batch objects that are kept for reuse, at most
+    BATCH_OBJECT_BYTES = sizeof(kp_batch) + 64
     WAIT_SLICE_US = 100000
     LEADER_SLICE_US = 20000    # how often it is looked whether a leader came back
     SECOND_INFO = 16           # records a batch has room to describe when FIRST_INFO was not enough
     WALL_AGE_US = 1000         # how long the wall clock, as it was read, may be used
     WEIGHTS_AGE_US = 5000      # how long the adaptive partitioner's view of the queues may be used
+    WAKE_BYTES = 65536         # records that the compressor compresses before it wakes the loop for them
     SENT_WITH_GIL = 65536      # bytes of a record that its sender hands to the socket without giving the GIL away
 
 
@@ -68,7 +76,7 @@ cdef class Topic:
         self.name = name
         self.name_bytes = name.encode("utf-8")
         self.reporter = reporter
-        self.arrays = []
+        self.allocated = []
         self.t.name = self.name_bytes
         self.t.name_length = len(self.name_bytes)
         self.t.number = number
@@ -87,9 +95,8 @@ cdef class Topic:
         cdef int32_t i
         for i in range(self.t.n_known):
             kp_latch_destroy(&self.t.partitions[i].lock)
-            free(self.t.partitions[i])
         free(self.t.partitions)
-        for address in self.arrays or ():
+        for address in self.allocated or ():
             free(<void*><uintptr_t>address)
         free(self.t.weights)
         free(self.t.candidates)
@@ -112,17 +119,21 @@ cdef class Topic:
         cdef int32_t i
         cdef kp_partition** grown
         cdef kp_partition* p
+        cdef char* made
         if count > old:
             grown = <kp_partition**>malloc(count * sizeof(void*))
-            if grown == NULL:
+            made = <char*>calloc((count - old) + 1, PARTITION_BYTES)
+            if grown == NULL or made == NULL:
+                free(grown)
+                free(made)
                 raise MemoryError
+            self.allocated.append(<uintptr_t>made)
+            made += CACHE_LINE - <uintptr_t>made % CACHE_LINE
             for i in range(count):
                 if i < old:
                     grown[i] = self.t.partitions[i]
                     continue
-                p = <kp_partition*>calloc(1, sizeof(kp_partition))
-                if p == NULL:
-                    raise MemoryError
+                p = <kp_partition*>(made + (i - old) * PARTITION_BYTES)
                 kp_latch_init(&p.lock)
                 p.topic = &self.t
                 p.index = i
@@ -134,7 +145,7 @@ cdef class Topic:
                 grown[i] = p
             # Other threads may still read the old array.
             if self.t.partitions != NULL:
-                self.arrays.append(<uintptr_t>self.t.partitions)
+                self.allocated.append(<uintptr_t>self.t.partitions)
             kp_store_ptr(<void**>&self.t.partitions, grown)
             self.t.n_known = count
         with nogil:
@@ -371,6 +382,17 @@ cdef void free_batch_data(kp_accumulator* a, kp_batch* b) noexcept nogil:
     b.charged = 0
 
 
+cdef void locked_free_batch_data(kp_accumulator* a, kp_batch* b, kp_free_buffer** left) noexcept nogil:
+    """free_batch_data() between pool_open() and pool_settle()."""
+    if b.data == NULL and b.charged == 0:
+        return
+    if b.held_by != NULL:
+        kp_add64(&b.held_by.held, -b.charged)
+    locked_give(a.pool, b.data, b.capacity, b.charged, left)
+    b.data = NULL
+    b.charged = 0
+
+
 cdef inline void add_charge(kp_batch* b, int64_t size) noexcept nogil:
     b.charged += size
     if b.held_by != NULL:
@@ -428,17 +450,80 @@ cdef void hold_delivery(kp_batch* b) noexcept nogil:
     at[0] = b
 
 
-cdef void queue_delivery(kp_accumulator* a, kp_batch* b) noexcept nogil:
+cdef void queue_delivery(kp_accumulator* a, kp_batch* first, kp_batch* last, int64_t count) noexcept nogil:
+    """Hand batches, linked by `next`, to the delivery thread."""
     kp_mutex_lock(&a.done_lock)
-    b.next = NULL
+    last.next = NULL
     if a.done_tail == NULL:
-        a.done_head = b
+        a.done_head = first
     else:
-        a.done_tail.next = b
-    a.done_tail = b
-    kp_store64_relaxed(&a.enqueued, a.enqueued + 1)
+        a.done_tail.next = first
+    a.done_tail = last
+    kp_store64_relaxed(&a.enqueued, a.enqueued + count)
     kp_mutex_unlock(&a.done_lock)
     kp_cond_signal(&a.done_cond)
+
+
+cdef inline void deliver_decided(kp_accumulator* a, kp_batch* b) noexcept nogil:
+    """Queue a batch for delivery, or gather it for that."""
+    if not a.gathering:
+        queue_delivery(a, b, b, 1)
+        return
+    if a.gathered_last == NULL:
+        a.gathered_first = b
+    else:
+        a.gathered_last.next = b
+    a.gathered_last = b
+    a.gathered_deliveries += 1
+
+
+cdef inline void locked_forget(kp_accumulator* a, kp_batch* b) noexcept nogil:
+    """Take a batch off the list of incomplete batches. Called with the accumulator's lock."""
+    if b.older != NULL:
+        b.older.newer = b.newer
+    else:
+        a.oldest = b.newer
+    if b.newer != NULL:
+        b.newer.older = b.older
+    else:
+        a.newest = b.older
+    b.older = b.newer = NULL
+    a.incomplete -= 1
+
+
+cdef void gather_decided(kp_accumulator* a) noexcept nogil:
+    """From here to settle_gathered(), what decide_batch() does under locks is put off, to be done once for all.
+
+    A response may decide a thousand batches. The caller holds the loop's lock until then.
+    """
+    a.gathering = 1
+    a.gathered_us = kp_monotonic_us()
+
+
+cdef void settle_gathered(kp_accumulator* a) noexcept nogil:
+    cdef kp_batch* b = a.gathered
+    cdef kp_batch* following
+    a.gathering = 0
+    a.gathered = NULL
+    # Before the batches leave the list of incomplete ones, as in decide_batch().
+    if a.gathered_first != NULL:
+        queue_delivery(a, a.gathered_first, a.gathered_last, a.gathered_deliveries)
+        a.gathered_first = a.gathered_last = NULL
+        a.gathered_deliveries = 0
+    if b == NULL:
+        return
+    kp_mutex_lock(&a.lock)
+    following = b
+    while following != NULL:
+        locked_forget(a, following)
+        following = following.decided_next
+    if a.progress_waiters:
+        kp_cond_broadcast(&a.progress)
+    kp_mutex_unlock(&a.lock)
+    while b != NULL:
+        following = b.decided_next
+        unpin_batch(a, b)
+        b = following
 
 
 cdef void decide_batch(kp_accumulator* a, kp_batch* b, int32_t outcome) noexcept nogil:
@@ -449,7 +534,7 @@ cdef void decide_batch(kp_accumulator* a, kp_batch* b, int32_t outcome) noexcept
     cdef kp_partition* p = b.partition
     cdef kp_batch* held
     cdef int deliver
-    b.completed_us = kp_monotonic_us()
+    b.completed_us = a.gathered_us if a.gathering else kp_monotonic_us()
     if b.requests == 0:
         free_batch_data(a, b)
     kp_mutex_lock(&b.lock)
@@ -465,22 +550,17 @@ cdef void decide_batch(kp_accumulator* a, kp_batch* b, int32_t outcome) noexcept
         if waits_for_older(b):
             hold_delivery(b)
         else:
-            queue_delivery(a, b)
+            deliver_decided(a, b)
     while p.held != NULL and not waits_for_older(p.held):
         held = p.held
         p.held = held.next
-        queue_delivery(a, held)
+        deliver_decided(a, held)
+    if a.gathering:
+        b.decided_next = a.gathered
+        a.gathered = b
+        return
     kp_mutex_lock(&a.lock)
-    if b.older != NULL:
-        b.older.newer = b.newer
-    else:
-        a.oldest = b.newer
-    if b.newer != NULL:
-        b.newer.older = b.older
-    else:
-        a.newest = b.older
-    b.older = b.newer = NULL
-    a.incomplete -= 1
+    locked_forget(a, b)
     if a.progress_waiters:
         kp_cond_broadcast(&a.progress)
     kp_mutex_unlock(&a.lock)
@@ -562,7 +642,7 @@ cdef int locked_grow(kp_accumulator* a, kp_batch* b, int64_t need, int64_t limit
             return 0
         memcpy(data, b.data, b.length)
         pool_free(a.pool, b.data, b.capacity)
-        b.data = data
+        kp_store_ptr_relaxed(<void**>&b.data, data)
         b.capacity = capacity
         add_charge(b, extra)
     if b.count == b.info_capacity:
@@ -610,8 +690,11 @@ cdef int locked_object_slots(kp_accumulator* a, kp_batch* b, PyObject*** slots, 
     return 1
 
 
-cdef int compress_batch(kp_accumulator* a, Batch batch) except -1:
-    """Compress a batch in STAGE_COMPRESSING and let the loop have it. Needs the GIL; the codec releases it."""
+cdef int compress_batch(kp_accumulator* a, Batch batch, int wake) except -1:
+    """Compress a batch in STAGE_COMPRESSING and let the loop have it. Needs the GIL; the codec releases it.
+
+    `wake`: wake the loop for it, and for those before it that it was not woken for.
+    """
     cdef kp_batch* b = &batch.b
     cdef kp_partition* p = b.partition
     cdef bytes packed = None
@@ -653,7 +736,7 @@ cdef int compress_batch(kp_accumulator* a, Batch batch) except -1:
             # The rest of the charge comes back at once: a compressed batch takes little of buffer.memory.
             pool_give(a.pool, b.data, b.capacity, b.capacity - capacity)
             add_charge(b, capacity - b.capacity)
-            b.data = smaller
+            kp_store_ptr_relaxed(<void**>&b.data, smaller)
             b.capacity = capacity
         memcpy(b.data + BATCH_OVERHEAD, result, size - BATCH_OVERHEAD)
         b.length = size
@@ -663,7 +746,8 @@ cdef int compress_batch(kp_accumulator* a, Batch batch) except -1:
     kp_store32_relaxed(&b.stage, STAGE_CLOSED)
     kp_latch_unlock(&p.lock)
     mark_dirty(a, p)
-    wake_loop(a, 0)
+    if wake:
+        wake_loop(a, 0)
     return 0
 
 
@@ -691,13 +775,20 @@ cdef class Accumulator:
         kp_cond_init(&self.a.done_cond)
         kp_cond_init(&self.a.compress_cond)
         kp_clock_init(&self.a.clock)
+        kp_latch_init(&self.spares_lock)
+        self.spares = <PyObject**>malloc(SPARES * sizeof(void*))
         self.a.pool = pool_new(buffer_memory, batch_size)
-        if self.a.pool == NULL:
+        if self.a.pool == NULL or self.spares == NULL:
             raise MemoryError
 
     def __dealloc__(self):
+        cdef int32_t i
         # What a thread in send_many() unpinned after the delivery thread had ended.
         self.reap()
+        for i in range(self.n_spares):
+            Py_DECREF(<object>self.spares[i])
+        free(self.spares)
+        kp_latch_destroy(&self.spares_lock)
         if self.a.pool != NULL:
             pool_delete(self.a.pool)
         kp_cond_destroy(&self.a.progress)
@@ -728,7 +819,7 @@ cdef class Accumulator:
                 # Without a codec the loop may have taken the batch already: only a batch that still needs
                 # compressing is ours to touch.
                 if p.topic.codec:
-                    compress_batch(a, <Batch>closed.owner)
+                    compress_batch(a, <Batch>closed.owner, 1)
                 else:
                     mark_dirty(a, p)
                     wake_loop(a, 0)
@@ -896,11 +987,45 @@ cdef class Accumulator:
 
     cdef Batch empty_batch(self, Topic topic):
         """A batch that has no memory yet."""
-        cdef Batch batch = Batch.__new__(Batch)
+        cdef Batch batch = self.take_spare()
+        if batch is None:
+            batch = Batch.__new__(Batch)
         batch.topic = topic
         batch.topic_name = topic.name
         batch.reporter = self.reporter
         return batch
+
+    cdef Batch take_spare(self):
+        """A batch that was let go; None: there is none."""
+        cdef PyObject* owner = NULL
+        cdef Batch batch
+        kp_latch_lock(&self.spares_lock)
+        if self.n_spares > 0:
+            self.n_spares -= 1
+            owner = self.spares[self.n_spares]
+            if self.n_spares > 0:
+                # The next batch will be wanted soon, and it is a long way to memory that was left alone for a while.
+                kp_prefetch(self.spares[self.n_spares - 1], BATCH_OBJECT_BYTES)
+        kp_latch_unlock(&self.spares_lock)
+        if owner == NULL:
+            return None
+        batch = <Batch>owner
+        Py_DECREF(batch)
+        return batch
+
+    cdef void let_go(self, PyObject* owner):
+        """Give up a reference to a batch. If it was the last, the object is kept for reuse."""
+        cdef int kept = 0
+        if kp_only_reference(owner):
+            (<Batch>owner).clear()
+            kp_latch_lock(&self.spares_lock)
+            if self.n_spares < SPARES:
+                self.spares[self.n_spares] = owner
+                self.n_spares += 1
+                kept = 1
+            kp_latch_unlock(&self.spares_lock)
+        if not kept:
+            Py_DECREF(<object>owner)
 
     # -- decided batches
 
@@ -913,7 +1038,9 @@ cdef class Accumulator:
         b = <kp_batch*>kp_exchange_ptr(&self.a.reap_head, NULL)
         while b != NULL:
             following = b.next
-            Py_DECREF(<object>b.owner)
+            if following != NULL:
+                kp_prefetch(following, sizeof(kp_batch))
+            self.let_go(b.owner)
             b = following
         return 0
 
@@ -937,6 +1064,8 @@ cdef class Accumulator:
             group = 0
             while b != NULL:
                 following = b.next
+                if following != NULL:
+                    kp_prefetch(following, sizeof(kp_batch))
                 (<Batch>b.owner).deliver()
                 (<Batch>b.owner).drop_callbacks()
                 unpin_batch(a, b)
@@ -967,6 +1096,8 @@ cdef class Accumulator:
         cdef kp_accumulator* a = &self.a
         cdef kp_batch* b
         cdef kp_batch* following
+        cdef int64_t waiting
+        cdef int wake
         while True:
             with nogil:
                 kp_mutex_lock(&a.compress_lock)
@@ -977,9 +1108,15 @@ cdef class Accumulator:
                 kp_mutex_unlock(&a.compress_lock)
             if b == NULL:
                 return
+            waiting = 0
             while b != NULL:
                 following = b.compress_next
-                compress_batch(a, <Batch>b.owner)
+                waiting += b.length
+                # Many small batches are to go in one request.
+                wake = following == NULL or waiting >= WAKE_BYTES
+                compress_batch(a, <Batch>b.owner, wake)
+                if wake:
+                    waiting = 0
                 b = following
 
     def stop_compressor(self):

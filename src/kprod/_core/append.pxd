@@ -10,7 +10,7 @@ from kprod._core.accumulator cimport (
     Accumulator, Topic, choose_sticky, kp_accumulator, locked_close_open, locked_grow, locked_object_slots,
 )
 from kprod._core.platform cimport (
-    kp_clock_us, kp_latch_lock, kp_latch_unlock, kp_load64_relaxed, kp_load_ptr,
+    kp_clock_us, kp_latch_lock, kp_latch_unlock, kp_load64_relaxed, kp_load_ptr, kp_prefetch_line,
 )
 from kprod._core.record_batch cimport kp_record, write_record
 from kprod._core.structs cimport kp_batch, kp_partition, kp_record_info
@@ -91,12 +91,14 @@ cdef inline int append(Accumulator accumulator, Topic topic, int32_t partition, 
     its place there. Waits up to `max_block_s` seconds when buffer.memory is used up.
     """
     cdef kp_accumulator* a = &accumulator.a
-    cdef int64_t now_us = kp_clock_us(&a.clock)
     cdef int auto_timestamp = r.timestamp < 0
     cdef int32_t chosen = partition if partition >= 0 else choose_sticky(a, &topic.t)
     cdef kp_partition* p = (<kp_partition**>kp_load_ptr(<void**>&topic.t.partitions))[chosen]
     cdef kp_batch* before
+    cdef int64_t now_us
     cdef int result
+    kp_prefetch_line(p)
+    now_us = kp_clock_us(&a.clock)
     if auto_timestamp:
         r.timestamp = now_us // 1000 + kp_load64_relaxed(&a.wall_offset_ms)
     kp_latch_lock(&p.lock)

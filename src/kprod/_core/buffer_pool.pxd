@@ -45,6 +45,10 @@ cdef int64_t pool_capacity_for(kp_pool* pool, int64_t size) noexcept nogil
 cdef uint8_t* pool_alloc(kp_pool* pool, int64_t capacity) noexcept nogil
 cdef void pool_free(kp_pool* pool, uint8_t* data, int64_t capacity) noexcept nogil
 cdef void pool_give(kp_pool* pool, uint8_t* data, int64_t capacity, int64_t charge) noexcept nogil
+cdef void pool_open(kp_pool* pool) noexcept nogil
+cdef void locked_give(kp_pool* pool, uint8_t* data, int64_t capacity, int64_t charge,
+                      kp_free_buffer** left) noexcept nogil
+cdef void pool_settle(kp_pool* pool, kp_free_buffer* left) noexcept nogil
 cdef int pool_try_charge(kp_pool* pool, int64_t size) noexcept nogil
 cdef int pool_try_take(kp_pool* pool, int64_t charge, int64_t capacity, uint8_t** data) noexcept nogil
 cdef void pool_force_charge(kp_pool* pool, int64_t size) noexcept nogil

@@ -12,8 +12,11 @@ from libc.stdlib cimport calloc, free, malloc
 
 from kprod._core.platform cimport (
     kp_cond_destroy, kp_cond_init, kp_cond_signal, kp_cond_wait_us, kp_monotonic_us, kp_mutex_destroy, kp_mutex_init,
-    kp_mutex_lock, kp_mutex_unlock, kp_store32,
+    kp_mutex_lock, kp_mutex_unlock, kp_prefetch, kp_store32,
 )
+
+cdef enum:
+    NEXT_BYTES = 192           # so much of the buffer that is taken next is read ahead
 
 
 cdef kp_pool* pool_new(int64_t limit, int64_t standard) noexcept nogil:
@@ -110,6 +113,8 @@ cdef inline uint8_t* locked_pop(kp_pool* pool, int64_t capacity) noexcept nogil:
     cdef kp_free_buffer* buffer = head[0] if head != NULL else NULL
     if buffer != NULL:
         head[0] = buffer.next
+        # For the next batch. How to go on from there is written in it as well.
+        kp_prefetch(buffer.next, NEXT_BYTES)
         pool.pooled -= capacity
     return <uint8_t*>buffer
 
@@ -161,6 +166,32 @@ cdef void pool_give(kp_pool* pool, uint8_t* data, int64_t capacity, int64_t char
     kp_mutex_unlock(&pool.lock)
     if not kept:
         free(data)
+
+
+cdef void pool_open(kp_pool* pool) noexcept nogil:
+    """Take the pool's lock, to give many buffers back. Ends with pool_settle()."""
+    kp_mutex_lock(&pool.lock)
+
+
+cdef void locked_give(kp_pool* pool, uint8_t* data, int64_t capacity, int64_t charge,
+                      kp_free_buffer** left) noexcept nogil:
+    """pool_give() between pool_open() and pool_settle(). `left` gathers what there is no room for."""
+    pool.used -= charge
+    if data != NULL and not locked_keep(pool, data, capacity):
+        (<kp_free_buffer*>data).next = left[0]
+        left[0] = <kp_free_buffer*>data
+
+
+cdef void pool_settle(kp_pool* pool, kp_free_buffer* left) noexcept nogil:
+    """Serve those who wait, give the lock back, and to the C library what is left."""
+    cdef kp_free_buffer* buffer
+    if pool.waiters != NULL:
+        locked_grant(pool)
+    kp_mutex_unlock(&pool.lock)
+    while left != NULL:
+        buffer = left
+        left = left.next
+        free(buffer)
 
 
 cdef inline int locked_charge(kp_pool* pool, int64_t size, int64_t capacity, uint8_t** data) noexcept nogil:

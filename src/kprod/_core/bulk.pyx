@@ -766,7 +766,7 @@ cdef class Bulk:
         cdef kp_record r
         cdef int64_t wanted
         if reason == WANTS_COMPRESSION:
-            compress_batch(c.a, <Batch>c.closed.owner)
+            compress_batch(c.a, <Batch>c.closed.owner, 1)
         elif reason == WANTS_BATCHES:
             self.core.appends_to.reap()
             PyErr_CheckSignals()

@@ -11,6 +11,19 @@ cdef enum:
     CALLBACK_DONE = 4          # f(future)
 
 
+cdef extern from *:
+    """
+    #ifndef Py_GIL_DISABLED
+    #define kp_only_reference(o) (Py_REFCNT(o) == 1)
+    #elif PY_VERSION_HEX >= 0x030E0000
+    #define kp_only_reference(o) PyUnstable_Object_IsUniquelyReferenced(o)
+    #else
+    #define kp_only_reference(o) 0
+    #endif
+    """
+    int kp_only_reference(PyObject* o)
+
+
 cdef class Batch:
     cdef kp_batch b
     cdef object topic          # the Topic, which keeps kp_batch.partition alive
@@ -21,6 +34,8 @@ cdef class Batch:
     cdef object make_error(self, int32_t index)
     cdef object make_error_code(self, int32_t code)
     cdef void drop_callbacks(self)
+    cdef void release(self)
+    cdef void clear(self)
     cdef int deliver(self) except -1
     cdef int run_callbacks(self) except -1
 

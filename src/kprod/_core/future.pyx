@@ -13,6 +13,7 @@ from cpython.object cimport PyObject
 from cpython.ref cimport Py_DECREF, Py_INCREF, Py_XDECREF
 from libc.stdint cimport int32_t, int64_t, uintptr_t
 from libc.stdlib cimport free, realloc
+from libc.string cimport memset
 
 from kprod._core.platform cimport (
     kp_add32, kp_cond, kp_cond_broadcast, kp_cond_init, kp_cond_wait_us, kp_load32, kp_load32_relaxed,
@@ -22,18 +23,6 @@ from kprod._core.structs cimport (
     ERROR_SIBLING_RECORD, ERROR_WAIT_TIMED_OUT, OUTCOME_ACKED, OUTCOME_FAILED, OUTCOME_PENDING, OUTCOME_SPLIT,
     kp_batch, kp_late_callback, release_callbacks, release_info,
 )
-
-cdef extern from *:
-    """
-    #ifndef Py_GIL_DISABLED
-    #define kp_only_reference(o) (Py_REFCNT(o) == 1)
-    #elif PY_VERSION_HEX >= 0x030E0000
-    #define kp_only_reference(o) PyUnstable_Object_IsUniquelyReferenced(o)
-    #else
-    #define kp_only_reference(o) 0
-    #endif
-    """
-    int kp_only_reference(PyObject* o)
 
 cdef extern from "Python.h":
     int is_bound_method "PyMethod_Check"(PyObject* o)
@@ -159,6 +148,20 @@ cdef class Batch:
         kp_mutex_init(&self.b.lock)
 
     def __dealloc__(self):
+        self.release()
+
+    cdef void clear(self):
+        """Make it as good as new. Nobody else may refer to it."""
+        self.release()
+        self.topic = None
+        self.topic_name = None
+        self.reporter = None
+        self.children = None
+        memset(&self.b, 0, sizeof(kp_batch))
+        kp_mutex_init(&self.b.lock)
+
+    cdef void release(self):
+        """Let go of everything that `b` owns."""
         cdef int32_t i
         self.drop_callbacks()
         kp_mutex_destroy(&self.b.lock)

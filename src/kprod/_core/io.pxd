@@ -72,9 +72,18 @@ cdef struct kp_loop:
     kp_accumulator* a
     kp_broker* brokers
     int32_t n_brokers
-    kp_partition** heap        # timers: linger.ms and retry back-offs, the earliest first
+    kp_partition** line        # timers that came in the order of their time; NULL: it was cleared
+    int32_t line_head          # the first that may not be cleared
+    int32_t line_end
+    int32_t line_timers        # those that are not cleared
+    int32_t line_capacity
+    int64_t line_last_us       # the end of the last one that was added
+    int64_t early_us           # by so much lingering ends early, while timers run
+    kp_partition** heap        # the other timers, the earliest first
     int32_t heap_size
     int32_t heap_capacity
+    kp_partition** dirty       # what look_at_dirty() looks at
+    int32_t dirty_capacity
     kp_batch** collected       # batches of the request that is being built
     # settings
     kp_produce_settings settings

@@ -1,4 +1,5 @@
-from typing import TypeAlias
+from collections.abc import Iterable
+from typing import Any, TypeAlias
 
 from typing_extensions import Self
 
@@ -8,6 +9,10 @@ from kprod._core.tls import TlsStream
 
 # kind, node id, generation, token, value1, value2, value3, data, batch; see EVENT_* in io.pxd
 _Event: TypeAlias = tuple[int, int, int, int, int, int, int, bytes | None, Batch | None]
+
+def run_timer_operations(
+    partitions: int, operations: Iterable[tuple[Any, ...]]
+) -> tuple[list[list[int]], int]: ...
 
 class NetworkLoop:
     def __new__(

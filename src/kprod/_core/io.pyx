@@ -19,10 +19,13 @@ from libc.string cimport memcmp, memcpy, memmove, memset, strlen
 from kprod._core.compression import decompress
 
 from kprod._core.accumulator cimport (
-    Accumulator, GATE_CLOSED, GATE_FATAL, GATE_FORKED, Topic, decide_batch, free_batch_data, kp_accumulator,
-    locked_close_open, next_random, queue_compression, shut_gate, take_dirty, unpin_batch, wake_loop,
+    Accumulator, GATE_CLOSED, GATE_FATAL, GATE_FORKED, Topic, decide_batch, free_batch_data, gather_decided,
+    kp_accumulator, locked_close_open, locked_free_batch_data, next_random, queue_compression, settle_gathered,
+    shut_gate, take_dirty, unpin_batch, wake_loop,
 )
-from kprod._core.buffer_pool cimport pool_alloc, pool_capacity_for, pool_force_charge
+from kprod._core.buffer_pool cimport (
+    kp_free_buffer, pool_alloc, pool_capacity_for, pool_force_charge, pool_open, pool_settle,
+)
 from kprod._core.compression cimport compress
 from kprod._core.cursor cimport cursor_i32, kp_cursor
 from kprod._core.endian cimport load_be32, store_be32
@@ -32,9 +35,9 @@ from kprod._core.platform cimport (
     kp_count64, kp_exchange32, kp_iov, kp_iov_advance, kp_iov_len, kp_iov_set, kp_latch_lock, kp_latch_unlock,
     kp_load32, kp_load32_relaxed, kp_load64, kp_load_ptr, kp_monotonic_us, kp_mutex_destroy, kp_mutex_init,
     kp_mutex_lock, kp_mutex_trylock, kp_mutex_unlock, kp_poll, kp_pollfd, kp_pollfd_ignore_input, kp_pollfd_invalid,
-    kp_pollfd_readable, kp_pollfd_set, kp_pollfd_writable, kp_sock_close, kp_sock_connect_error, kp_sock_recv,
-    kp_sock_send, kp_store32, kp_store32_relaxed, kp_store64, kp_store64_relaxed, kp_store_ptr, kp_store_ptr_relaxed,
-    kp_wake_drain,
+    kp_pollfd_readable, kp_pollfd_set, kp_pollfd_writable, kp_prefetch, kp_sock_close, kp_sock_connect_error,
+    kp_sock_recv, kp_sock_send, kp_store32, kp_store32_relaxed, kp_store64, kp_store64_relaxed, kp_store_ptr,
+    kp_store_ptr_relaxed, kp_wake_drain,
 )
 from kprod._core.produce cimport (
     build_produce_request, close_produce_response, close_topic, free_request, kp_partition_response, next_partition,
@@ -75,6 +78,7 @@ cdef enum:
     CODE_INVALID_PRODUCER_EPOCH = 47
     CODE_UNKNOWN_PRODUCER_ID = 59
 
+include "io_prefetch.pxi"
 include "io_timers.pxi"
 include "io_peaks.pxi"
 include "io_events.pxi"
@@ -87,34 +91,38 @@ include "io_sharing.pxi"
 # ------------------------------------------------------------------------------------------------ one turn
 
 cdef void look_at_dirty(kp_loop* loop, int64_t now_us) noexcept nogil:
+    """Look at each partition that application threads marked, those first that were marked first."""
     cdef kp_partition* p = take_dirty(loop.a)
     cdef kp_partition* following
+    cdef kp_partition** grown
+    cdef int32_t n = 0
+    cdef int32_t i
     while p != NULL:
         following = p.dirty_next
-        # Cleared before looking: what is appended from now on marks the partition again.
-        kp_store32(&p.dirty, 0)
-        evaluate(loop, p, now_us)
+        if n == loop.dirty_capacity:
+            grown = <kp_partition**>realloc(loop.dirty, (loop.dirty_capacity * 2 + 64) * sizeof(void*))
+            if grown == NULL:
+                look_at_marked(loop, p, now_us)
+                p = following
+                continue
+            loop.dirty = grown
+            loop.dirty_capacity = loop.dirty_capacity * 2 + 64
+        loop.dirty[n] = p
+        n += 1
         p = following
+    for i in range(n // 2):
+        p = loop.dirty[i]
+        loop.dirty[i] = loop.dirty[n - 1 - i]
+        loop.dirty[n - 1 - i] = p
+    for i in range(n):
+        prefetch_partitions(loop.dirty, i, n)
+        look_at_marked(loop, loop.dirty[i], now_us)
 
 
-cdef void run_timers(kp_loop* loop, int64_t now_us) noexcept nogil:
-    cdef kp_partition* p
-    while loop.heap_size > 0 and loop.heap[0].timer_at_us <= now_us:
-        p = loop.heap[0]
-        clear_timer(loop, p)
-        evaluate(loop, p, now_us)
-
-
-cdef void look_at_lingering(kp_loop* loop, int64_t now_us) noexcept nogil:
-    """Lingering ended for all: a flush, a close, or threads that wait for memory."""
-    cdef int32_t i = loop.heap_size - 1
-    cdef kp_partition* p
-    # From the end: what takes the place of one that is removed was looked at, or comes from between here and the root.
-    while i >= 0:
-        p = loop.heap[i]
-        evaluate(loop, p, now_us)
-        if i >= loop.heap_size or loop.heap[i] == p:
-            i -= 1              # it was the last, or keeps its timer: a retry's back-off
+cdef inline void look_at_marked(kp_loop* loop, kp_partition* p, int64_t now_us) noexcept nogil:
+    # Cleared before looking: what is appended from now on marks the partition again.
+    kp_store32(&p.dirty, 0)
+    evaluate(loop, p, now_us)
 
 
 cdef int64_t check_availability(kp_loop* loop, kp_broker* broker, int64_t now_us) noexcept nogil:
@@ -145,6 +153,7 @@ cdef int64_t take_turn(kp_loop* loop) noexcept nogil:
     cdef int64_t next_us, at_us
     cdef int32_t flush_calls
     cdef kp_broker* broker
+    cdef kp_partition* p
     look_at_dirty(loop, now_us)
     run_timers(loop, now_us)
     flush_calls = kp_load32(&loop.a.flush_calls)
@@ -169,9 +178,8 @@ cdef int64_t take_turn(kp_loop* loop) noexcept nogil:
         if at_us < next_us:
             next_us = at_us
         broker = broker.next
-    if loop.heap_size > 0 and loop.heap[0].timer_at_us < next_us:
-        next_us = loop.heap[0].timer_at_us
-    return next_us
+    p = next_timer(loop)
+    return p.timer_at_us if p != NULL and p.timer_at_us < next_us else next_us
 
 
 cdef int prepare_poll(kp_loop* loop, int leaving) noexcept nogil:
@@ -348,7 +356,9 @@ cdef class NetworkLoop:
             free(event.data)
             free(event)
             event = after
+        free(self.loop.line)
         free(self.loop.heap)
+        free(self.loop.dirty)
         free(self.loop.pollfds)
         free(self.loop.polled)
         free(self.loop.collected)

@@ -47,14 +47,18 @@ cdef void enqueue_request(kp_broker* broker, kp_request* request, int64_t now_us
 
 cdef void release_request_batches(kp_loop* loop, kp_request* request) noexcept nogil:
     """The network is done with the batches' memory."""
+    cdef kp_free_buffer* left = NULL
     cdef int32_t i
     cdef kp_batch* b
+    pool_open(loop.a.pool)
     for i in range(request.n_batches):
         b = request.batches[i]
         b.requests -= 1
         if b.requests == 0 and kp_load32(&b.outcome) != OUTCOME_PENDING:
-            free_batch_data(loop.a, b)
-        unpin_batch(loop.a, b)
+            locked_free_batch_data(loop.a, b, &left)
+    pool_settle(loop.a.pool, left)
+    for i in range(request.n_batches):
+        unpin_batch(loop.a, request.batches[i])
     request.n_batches = 0
 
 
@@ -174,6 +178,7 @@ cdef int32_t collect(kp_loop* loop, kp_broker* broker, int64_t now_us, int16_t* 
             ready_push(broker, p)
             continue
         too_large = 0
+        prefetch_records(p.ready_next)
         b = take_batch(loop, p, now_us, loop.max_request_size - size if n > 0 else INT64_MAX, &too_large)
         if too_large:
             break

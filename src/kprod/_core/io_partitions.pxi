@@ -182,7 +182,7 @@ cdef int may_send_new(kp_loop* loop, kp_partition* p) noexcept nogil:
 
 cdef int lingers(kp_loop* loop, kp_batch* b, int64_t now_us) noexcept nogil:
     """Whether an open batch may still wait for more records."""
-    return (now_us < b.created_us + b.partition.topic.linger_us and not loop.draining
+    return (now_us < b.created_us + b.partition.topic.linger_us - loop.early_us and not loop.draining
             and not kp_load32(&loop.a.flushing) and not kp_load32_relaxed(&loop.a.pool.n_waiters))
 
 
@@ -235,6 +235,12 @@ cdef void evaluate(kp_loop* loop, kp_partition* p, int64_t now_us) noexcept nogi
     if p.broker.n_ready == 0:
         p.broker.ready_since_us = now_us
     ready_push(p.broker, p)
+
+
+cdef inline void look_after_answer(kp_loop* loop, kp_partition* p, int64_t now_us) noexcept nogil:
+    """evaluate(), unless all there is is a batch that goes on lingering."""
+    if p.timer_slot == -1 or p.timer_at_us <= now_us or p.retry_head != NULL or p.unresolved or p.splitting:
+        evaluate(loop, p, now_us)
 
 
 cdef kp_batch* take_batch(kp_loop* loop, kp_partition* p, int64_t now_us, int64_t room, int* too_large) noexcept nogil:

@@ -169,7 +169,9 @@ cdef void produce_answered(kp_loop* loop, kp_broker* broker, kp_request* request
     broker.totals.latency_count += 1
     note_peak(loop, &broker.totals.latency_us, latency, now_us)
     for i in range(request.n_batches):
+        prefetch_batches(request.batches, i, request.n_batches)
         request.batches[i].partition.in_flight -= 1
+    gather_decided(loop.a)
     ok = open_produce_response(c, request.version, &n_topics)
     i = 0
     while ok and i < n_topics:
@@ -199,11 +201,12 @@ cdef void produce_answered(kp_loop* loop, kp_broker* broker, kp_request* request
         if b.stage == STAGE_IN_FLIGHT:
             flight_remove(b.partition, b)
             attempt_failed(loop, b, ERROR_NOT_ANSWERED if ok else ERROR_BAD_RESPONSE, now_us, 0)
+    settle_gathered(loop.a)
     if endpoints != NULL:
         post_data(loop, EVENT_ENDPOINTS, broker.node_id, broker.generation, 0, request.version, endpoints,
                   endpoints_length)
     for i in range(request.n_batches):
-        evaluate(loop, request.batches[i].partition, now_us)
+        look_after_answer(loop, request.batches[i].partition, now_us)
     release_request_batches(loop, request)
     if throttle > 0:
         loop.totals.throttle_ms += throttle

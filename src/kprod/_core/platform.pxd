@@ -35,6 +35,10 @@ cdef extern from "kp_clock.h" nogil:
     int64_t kp_clock_read(kp_clock* c)
     int64_t kp_clock_us(kp_clock* c)
 
+cdef extern from "kp_prefetch.h" nogil:
+    void kp_prefetch(const void* p, size_t size)
+    void kp_prefetch_line(const void* p)
+
 cdef extern from "kp_atomic.h" nogil:
     int32_t kp_load32(const int32_t* p)
     void kp_store32(int32_t* p, int32_t v)

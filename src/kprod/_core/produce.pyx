@@ -13,7 +13,7 @@ from kprod._core.cursor cimport (
     kp_cursor,
 )
 from kprod._core.endian cimport store_be16, store_be32
-from kprod._core.platform cimport kp_iov, kp_iov_set
+from kprod._core.platform cimport kp_iov, kp_iov_set, kp_prefetch
 from kprod._core.structs cimport kp_batch, kp_request, kp_topic
 from kprod._core.varint cimport write_uvarint
 
@@ -22,6 +22,11 @@ cdef enum:
     REQUEST_BOUND = 64
     TOPIC_BOUND = 40
     PARTITION_BOUND = 16
+    # A batch of up to so many bytes is copied behind what stands before it: that is cheaper than a piece of its own.
+    COPIED_MAX = 1024
+    # What is read ahead: so many batches further on, so many bytes.
+    AHEAD = 4
+    AHEAD_BYTES = 256
 
 
 cdef inline uint8_t* write_nullable_string(uint8_t* p, const char* s, int32_t length, int flexible) noexcept nogil:
@@ -77,6 +82,8 @@ cdef kp_request* build_produce_request(const kp_produce_settings* settings, int1
             topics += 1
             bound += TOPIC_BOUND + batches[i].partition.topic.name_length
         bound += PARTITION_BOUND
+        if batches[i].length <= COPIED_MAX:
+            bound += batches[i].length
     request = <kp_request*>calloc(1, sizeof(kp_request))
     if request == NULL:
         return NULL
@@ -126,11 +133,17 @@ cdef kp_request* build_produce_request(const kp_produce_settings* settings, int1
             else:
                 store_be32(p, <int32_t>batches[i].length)
                 p += 4
-            kp_iov_set(&iov[pieces], piece, p - piece)
-            kp_iov_set(&iov[pieces + 1], batches[i].data, batches[i].length)
-            pieces += 2
-            size += (p - piece) + batches[i].length
-            piece = p
+            if batches[i].length <= COPIED_MAX:
+                if i + AHEAD < n:
+                    kp_prefetch(batches[i + AHEAD].data, AHEAD_BYTES)
+                memcpy(p, batches[i].data, batches[i].length)
+                p += batches[i].length
+            else:
+                kp_iov_set(&iov[pieces], piece, p - piece)
+                kp_iov_set(&iov[pieces + 1], batches[i].data, batches[i].length)
+                pieces += 2
+                size += (p - piece) + batches[i].length
+                piece = p
             if flexible:
                 p[0] = 0        # tagged fields of the partition
                 p += 1

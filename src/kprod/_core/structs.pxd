@@ -113,6 +113,7 @@ cdef struct kp_batch:
     kp_batch* older            # [acc] the list of incomplete batches, oldest first
     kp_batch* newer            # [acc]
     kp_batch* compress_next    # in the compressor's queue
+    kp_batch* decided_next     # [io] decided by the same response
     kp_partition* partition    # [const]
     PyObject* owner            # [const] the Batch object
     int64_t id                 # [const] grows with creation; children of a split carry their parent's
@@ -179,42 +180,44 @@ cdef struct kp_batch:
 
 
 cdef struct kp_partition:
+    # Allocated at the start of a cache line of 64 bytes: with thousands of them each line touched is a wait for memory.
     kp_latch lock              # [p]
-    kp_topic* topic            # [const]
     int32_t index              # [const] partition number
-    int32_t queued             # [a] batches in the deque (the adaptive partitioner's load figure)
+    kp_topic* topic            # [const]
     kp_batch* open             # [p] takes records; also the deque's tail
     kp_batch* head             # [p] deque of batches that were never sent
     kp_batch* tail             # [p]
     int64_t last_capacity      # [a] written under [p]: size of the last batch, a good first guess for the next
     int32_t last_count         # [a] the same: its records
-    # -- towards the network loop
-    int32_t dirty              # [a] in the dirty list
-    kp_partition* dirty_next
-    # -- the network loop's view
+    int32_t queued             # [a] batches in the deque (the adaptive partitioner's load figure)
     int32_t leader_id          # [a] node id, -1: unknown
-    int32_t leader_epoch       # [io]
+    int32_t dirty              # [a] in the dirty list
+    # -- second line, towards the network loop and its view
+    kp_partition* dirty_next
     kp_broker* broker          # [a] the leader, NULL: unknown; written under [io]
     kp_partition* ready_next   # [io]
     kp_partition* ready_prev   # [io]
     int32_t in_ready           # [io]
-    int32_t timer_slot         # [io] place in the timer heap, -1: none
+    int32_t timer_slot         # [io] place of its timer in the heap, -1: it has none, below: see timer_place()
     int64_t timer_at_us        # [io]
     kp_batch* flight_head      # [io] in flight, in sequence order
     kp_batch* flight_tail      # [io]
-    int32_t in_flight          # [io]
+    # -- third line
     kp_batch* retry_head       # [io] to be sent again, in sequence order
-    int64_t producer_id        # [io]
-    int16_t producer_epoch     # [io]
-    int32_t next_sequence      # [io]
-    int64_t sequenced          # [io] batches that got a sequence so far
     kp_batch* held             # [io] decided before an older batch was: their callbacks wait for it, oldest first
-    int64_t added_in           # [io] number of the last transaction that the coordinator knows it is part of
-    int64_t add_asked          # [io] number of the last transaction that the control thread was asked to add it to
+    int64_t producer_id        # [io]
+    int64_t sequenced          # [io] batches that got a sequence so far
+    int32_t next_sequence      # [io]
+    int16_t producer_epoch     # [io]
+    int32_t in_flight          # [io]
     int32_t splitting          # [io] batches that the control thread is cutting: nothing may pass them
     int32_t unresolved         # [io] a sent batch was given up: its sequence numbers may be a gap
     int32_t lost               # [io] a connection ended before its answer: the broker may still come to that attempt
+    int32_t leader_epoch       # [io]
+    # -- fourth line, for what is not on the way of every batch
     int64_t heard_us           # [io] since when the broker has answered again about the sequence, 0: not yet
+    int64_t added_in           # [io] number of the last transaction that the coordinator knows it is part of
+    int64_t add_asked          # [io] number of the last transaction that the control thread was asked to add it to
 
 
 cdef struct kp_topic:
