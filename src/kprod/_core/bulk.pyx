@@ -33,7 +33,7 @@ from kprod._core.headers cimport encode_headers, free_headers, kp_headers
 from kprod._core.murmur2 cimport murmur2_partition
 from kprod._core.platform cimport (
     kp_add32, kp_latch_lock, kp_latch_unlock, kp_load32, kp_load32_relaxed, kp_load64, kp_load64_relaxed, kp_load_ptr,
-    kp_monotonic_us,
+    kp_monotonic_us, kp_prefetch,
 )
 from kprod._core.producer cimport ProducerCore
 from kprod._core.record_batch cimport RECORD_OVERHEAD_BOUND, kp_record, kp_record_fixed_size, write_record
@@ -55,6 +55,11 @@ cdef enum:
     BLOCK = 16384              # records that are sorted by partition together
     SPARE_BATCHES = 64         # Batch objects that are made in one go
     GIL_KEPT_BELOW = 256       # records: for fewer it does not pay to release the GIL
+    # What prefetch_runs() asks for: runs further on, and how many bytes.
+    RUNS_AHEAD = 8
+    RUNS_SOON = 4
+    PARTITION_AHEAD = 128
+    BATCH_AHEAD = 256
 
 # Where a record goes when no number is given (Integers.items of `partitions`).
 cdef enum:
@@ -395,6 +400,16 @@ cdef int add_segment(kp_bulk* c) noexcept nogil:
     return 1
 
 
+cdef inline void prefetch_runs(const kp_bulk* c) noexcept nogil:
+    """Read ahead what the runs that come next are appended to: with many partitions nothing of it is in a cache."""
+    cdef kp_partition** partitions = <kp_partition**>kp_load_ptr(<void**>&c.t.partitions)
+    if c.run + RUNS_AHEAD < c.n_runs and c.runs[c.run + RUNS_AHEAD].target >= 0:
+        kp_prefetch(partitions[c.runs[c.run + RUNS_AHEAD].target], PARTITION_AHEAD)
+    if c.run + RUNS_SOON < c.n_runs and c.runs[c.run + RUNS_SOON].target >= 0:
+        # The batch itself may be gone by now: its address is all that is read.
+        kp_prefetch(kp_load_ptr(<void**>&partitions[c.runs[c.run + RUNS_SOON].target].head), BATCH_AHEAD)
+
+
 cdef int append_block(kp_bulk* c) noexcept nogil:
     """Append what is left of the block's runs. Returns one of the reasons above; call it again to go on."""
     cdef kp_accumulator* a = c.a
@@ -411,6 +426,7 @@ cdef int append_block(kp_bulk* c) noexcept nogil:
         if c.at == end:
             c.run += 1
             continue
+        prefetch_runs(c)
         target = c.runs[c.run].target
         chosen = target if target >= 0 else choose_sticky(a, t)
         p = (<kp_partition**>kp_load_ptr(<void**>&t.partitions))[chosen]
