@@ -20,8 +20,8 @@ from libc.string cimport memcpy, memset
 from kprod._core.append cimport NO_OPEN_BATCH, locked_append
 from kprod._core.buffer_pool cimport (
     kp_free_buffer, kp_pool, kp_pool_waiter, locked_give, pool_alloc, pool_capacity_for, pool_close, pool_delete,
-    pool_free, pool_give, pool_new, pool_try_charge, pool_try_take, pool_uncharge, pool_waiter_enter,
-    pool_waiter_leave, pool_waiter_wait,
+    pool_free, pool_give, pool_new, pool_open, pool_settle, pool_try_charge, pool_try_take, pool_uncharge,
+    pool_waiter_enter, pool_waiter_leave, pool_waiter_wait,
 )
 from kprod._core.compression cimport compress, compress_into, compressed_bound
 from kprod._core.future cimport Batch, kp_only_reference, publish_outcome, running_hub, waiting_functions
@@ -371,17 +371,6 @@ cdef void locked_close_open(kp_partition* p) noexcept nogil:
     kp_add64(&p.topic.sticky_bytes, b.length)
 
 
-cdef void free_batch_data(kp_accumulator* a, kp_batch* b) noexcept nogil:
-    """Give the record bytes back to the pool. Nobody may read them any more."""
-    if b.data == NULL and b.charged == 0:
-        return
-    if b.held_by != NULL:
-        kp_add64(&b.held_by.held, -b.charged)
-    pool_give(a.pool, b.data, b.capacity, b.charged)
-    b.data = NULL
-    b.charged = 0
-
-
 cdef void locked_free_batch_data(kp_accumulator* a, kp_batch* b, kp_free_buffer** left) noexcept nogil:
     """free_batch_data() between pool_open() and pool_settle()."""
     if b.data == NULL and b.charged == 0:
@@ -391,6 +380,14 @@ cdef void locked_free_batch_data(kp_accumulator* a, kp_batch* b, kp_free_buffer*
     locked_give(a.pool, b.data, b.capacity, b.charged, left)
     b.data = NULL
     b.charged = 0
+
+
+cdef void free_batch_data(kp_accumulator* a, kp_batch* b) noexcept nogil:
+    """Give the record bytes back to the pool. Nobody may read them any more."""
+    cdef kp_free_buffer* left = NULL
+    pool_open(a.pool)
+    locked_free_batch_data(a, b, &left)
+    pool_settle(a.pool, left)
 
 
 cdef inline void add_charge(kp_batch* b, int64_t size) noexcept nogil:
@@ -450,25 +447,9 @@ cdef void hold_delivery(kp_batch* b) noexcept nogil:
     at[0] = b
 
 
-cdef void queue_delivery(kp_accumulator* a, kp_batch* first, kp_batch* last, int64_t count) noexcept nogil:
-    """Hand batches, linked by `next`, to the delivery thread."""
-    kp_mutex_lock(&a.done_lock)
-    last.next = NULL
-    if a.done_tail == NULL:
-        a.done_head = first
-    else:
-        a.done_tail.next = first
-    a.done_tail = last
-    kp_store64_relaxed(&a.enqueued, a.enqueued + count)
-    kp_mutex_unlock(&a.done_lock)
-    kp_cond_signal(&a.done_cond)
-
-
-cdef inline void deliver_decided(kp_accumulator* a, kp_batch* b) noexcept nogil:
-    """Queue a batch for delivery, or gather it for that."""
-    if not a.gathering:
-        queue_delivery(a, b, b, 1)
-        return
+cdef inline void queue_delivery(kp_accumulator* a, kp_batch* b) noexcept nogil:
+    """Gather a batch for the delivery thread."""
+    b.next = NULL
     if a.gathered_last == NULL:
         a.gathered_first = b
     else:
@@ -505,13 +486,20 @@ cdef void settle_gathered(kp_accumulator* a) noexcept nogil:
     cdef kp_batch* following
     a.gathering = 0
     a.gathered = NULL
-    # Before the batches leave the list of incomplete ones, as in decide_batch().
+    # Before the batches leave the list of incomplete ones: flush() waits for one and then for the other. What an older
+    # batch holds back is queued when that is decided, so also before it leaves the list.
     if a.gathered_first != NULL:
-        queue_delivery(a, a.gathered_first, a.gathered_last, a.gathered_deliveries)
+        kp_mutex_lock(&a.done_lock)
+        if a.done_tail == NULL:
+            a.done_head = a.gathered_first
+        else:
+            a.done_tail.next = a.gathered_first
+        a.done_tail = a.gathered_last
+        kp_store64_relaxed(&a.enqueued, a.enqueued + a.gathered_deliveries)
+        kp_mutex_unlock(&a.done_lock)
+        kp_cond_signal(&a.done_cond)
         a.gathered_first = a.gathered_last = NULL
         a.gathered_deliveries = 0
-    if b == NULL:
-        return
     kp_mutex_lock(&a.lock)
     following = b
     while following != NULL:
@@ -534,7 +522,10 @@ cdef void decide_batch(kp_accumulator* a, kp_batch* b, int32_t outcome) noexcept
     cdef kp_partition* p = b.partition
     cdef kp_batch* held
     cdef int deliver
-    b.completed_us = a.gathered_us if a.gathering else kp_monotonic_us()
+    cdef int alone = not a.gathering
+    if alone:
+        gather_decided(a)
+    b.completed_us = a.gathered_us
     if b.requests == 0:
         free_batch_data(a, b)
     kp_mutex_lock(&b.lock)
@@ -542,29 +533,21 @@ cdef void decide_batch(kp_accumulator* a, kp_batch* b, int32_t outcome) noexcept
     b.queued = deliver
     publish_outcome(b, outcome)
     kp_mutex_unlock(&b.lock)
-    # Before the batch leaves the incomplete list: flush() waits for one and then for the other. What an older batch
-    # holds back is queued when that is decided, so also before it leaves the list.
     if deliver:
         # One more reason to keep it: the delivery thread may be through with it before this function is.
         kp_add32(&b.pins, 1)
         if waits_for_older(b):
             hold_delivery(b)
         else:
-            deliver_decided(a, b)
+            queue_delivery(a, b)
     while p.held != NULL and not waits_for_older(p.held):
         held = p.held
         p.held = held.next
-        deliver_decided(a, held)
-    if a.gathering:
-        b.decided_next = a.gathered
-        a.gathered = b
-        return
-    kp_mutex_lock(&a.lock)
-    locked_forget(a, b)
-    if a.progress_waiters:
-        kp_cond_broadcast(&a.progress)
-    kp_mutex_unlock(&a.lock)
-    unpin_batch(a, b)
+        queue_delivery(a, held)
+    b.decided_next = a.gathered
+    a.gathered = b
+    if alone:
+        settle_gathered(a)
 
 
 cdef inline int64_t first_capacity(kp_accumulator* a, kp_partition* p, int64_t need) noexcept nogil:

@@ -154,20 +154,6 @@ cdef void pool_free(kp_pool* pool, uint8_t* data, int64_t capacity) noexcept nog
         free(data)
 
 
-cdef void pool_give(kp_pool* pool, uint8_t* data, int64_t capacity, int64_t charge) noexcept nogil:
-    """Give a buffer (or NULL) and a charge back at once, and serve those who wait."""
-    cdef int kept = 0
-    kp_mutex_lock(&pool.lock)
-    pool.used -= charge
-    if data != NULL:
-        kept = locked_keep(pool, data, capacity)
-    if pool.waiters != NULL:
-        locked_grant(pool)
-    kp_mutex_unlock(&pool.lock)
-    if not kept:
-        free(data)
-
-
 cdef void pool_open(kp_pool* pool) noexcept nogil:
     """Take the pool's lock, to give many buffers back. Ends with pool_settle()."""
     kp_mutex_lock(&pool.lock)
@@ -175,7 +161,7 @@ cdef void pool_open(kp_pool* pool) noexcept nogil:
 
 cdef void locked_give(kp_pool* pool, uint8_t* data, int64_t capacity, int64_t charge,
                       kp_free_buffer** left) noexcept nogil:
-    """pool_give() between pool_open() and pool_settle(). `left` gathers what there is no room for."""
+    """Give a buffer (or NULL) and a charge back, after pool_open(). `left` gathers what there is no room for."""
     pool.used -= charge
     if data != NULL and not locked_keep(pool, data, capacity):
         (<kp_free_buffer*>data).next = left[0]
@@ -192,6 +178,14 @@ cdef void pool_settle(kp_pool* pool, kp_free_buffer* left) noexcept nogil:
         buffer = left
         left = left.next
         free(buffer)
+
+
+cdef void pool_give(kp_pool* pool, uint8_t* data, int64_t capacity, int64_t charge) noexcept nogil:
+    """Give a buffer (or NULL) and a charge back at once, and serve those who wait."""
+    cdef kp_free_buffer* left = NULL
+    pool_open(pool)
+    locked_give(pool, data, capacity, charge, &left)
+    pool_settle(pool, left)
 
 
 cdef inline int locked_charge(kp_pool* pool, int64_t size, int64_t capacity, uint8_t** data) noexcept nogil:

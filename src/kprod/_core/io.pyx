@@ -94,21 +94,15 @@ cdef void look_at_dirty(kp_loop* loop, int64_t now_us) noexcept nogil:
     """Look at each partition that application threads marked, those first that were marked first."""
     cdef kp_partition* p = take_dirty(loop.a)
     cdef kp_partition* following
-    cdef kp_partition** grown
     cdef int32_t n = 0
     cdef int32_t i
     while p != NULL:
         following = p.dirty_next
-        if n == loop.dirty_capacity:
-            grown = <kp_partition**>realloc(loop.dirty, (loop.dirty_capacity * 2 + 64) * sizeof(void*))
-            if grown == NULL:
-                look_at_marked(loop, p, now_us)
-                p = following
-                continue
-            loop.dirty = grown
-            loop.dirty_capacity = loop.dirty_capacity * 2 + 64
-        loop.dirty[n] = p
-        n += 1
+        if has_room(&loop.dirty, &loop.dirty_capacity, n):
+            loop.dirty[n] = p
+            n += 1
+        else:
+            look_at_marked(loop, p, now_us)
         p = following
     for i in range(n // 2):
         p = loop.dirty[i]

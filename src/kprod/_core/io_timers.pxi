@@ -5,12 +5,25 @@
 # topics linger for different times, are in a heap.
 
 cdef enum:
-    LINE_FIRST = 256           # places of a line at first
+    LINE_TIDIED = 256          # places from which on a line is closed up
     EARLY_PART = 8             # the part of its linger time by which a batch may leave early, along with others
 
 cdef inline int32_t timer_place(int32_t place) noexcept nogil:
     """`timer_slot` for a place in the line, and the other way around."""
     return -2 - place
+
+
+cdef int has_room(kp_partition*** list, int32_t* capacity, int32_t n) noexcept nogil:
+    """Make room for one more than `n` partitions in a list. 0: no memory."""
+    cdef kp_partition** grown
+    if n < capacity[0]:
+        return 1
+    grown = <kp_partition**>realloc(list[0], (capacity[0] * 2 + 64) * sizeof(void*))
+    if grown == NULL:
+        return 0
+    list[0] = grown
+    capacity[0] = capacity[0] * 2 + 64
+    return 1
 
 
 # ---------------------------------------------------------------------------------------- the heap
@@ -47,14 +60,9 @@ cdef void heap_down(kp_loop* loop, int32_t slot, kp_partition* p) noexcept nogil
 
 
 cdef void heap_add(kp_loop* loop, kp_partition* p) noexcept nogil:
-    cdef kp_partition** grown
-    if loop.heap_size == loop.heap_capacity:
-        grown = <kp_partition**>realloc(loop.heap, (loop.heap_capacity * 2 + 64) * sizeof(void*))
-        if grown == NULL:
-            # Without a timer the partition is looked at when its next batch closes or a response comes.
-            return
-        loop.heap = grown
-        loop.heap_capacity = loop.heap_capacity * 2 + 64
+    if not has_room(&loop.heap, &loop.heap_capacity, loop.heap_size):
+        # Without a timer the partition is looked at when its next batch closes or a response comes.
+        return
     loop.heap_size += 1
     heap_up(loop, loop.heap_size - 1, p)
 
@@ -85,19 +93,12 @@ cdef kp_partition* first_in_line(kp_loop* loop) noexcept nogil:
 
 cdef int line_add(kp_loop* loop, kp_partition* p) noexcept nogil:
     """Put a timer at the end of the line. 0: another there is later, or there is no memory."""
-    cdef kp_partition** grown
-    cdef int32_t capacity
     if loop.line_timers == 0:
         loop.line_head = loop.line_end = 0
     elif loop.line_last_us > p.timer_at_us:
         return 0
-    if loop.line_end == loop.line_capacity:
-        capacity = loop.line_capacity * 2 if loop.line_capacity else LINE_FIRST
-        grown = <kp_partition**>realloc(loop.line, capacity * sizeof(void*)) if capacity > 0 else NULL
-        if grown == NULL:
-            return 0
-        loop.line = grown
-        loop.line_capacity = capacity
+    if not has_room(&loop.line, &loop.line_capacity, loop.line_end):
+        return 0
     loop.line[loop.line_end] = p
     p.timer_slot = timer_place(loop.line_end)
     loop.line_end += 1
@@ -109,7 +110,7 @@ cdef int line_add(kp_loop* loop, kp_partition* p) noexcept nogil:
 cdef void tidy_line(kp_loop* loop) noexcept nogil:
     """Close up the line where most of its places are of cleared timers. Not while somebody goes through it."""
     cdef int32_t place, kept = 0
-    if loop.line_end < LINE_FIRST or loop.line_end < 2 * loop.line_timers:
+    if loop.line_end < LINE_TIDIED or loop.line_end < 2 * loop.line_timers:
         return
     for place in range(loop.line_head, loop.line_end):
         if loop.line[place] != NULL:
