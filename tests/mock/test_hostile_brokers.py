@@ -9,6 +9,7 @@ import random
 import re
 import socket
 import struct
+import sysconfig
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -27,8 +28,8 @@ from tests.fuzz.memory import SLOWNESS, PeakMemory
 PATIENCE = 30.0 * SLOWNESS
 """Seconds after which a producer counts as hanging. What its options allow is far less."""
 
-MEMORY = 64 << 20
-"""Most bytes that all the producers of a test may add together."""
+MEMORY = (128 if sysconfig.get_config_var("Py_GIL_DISABLED") else 64) << 20
+"""Most bytes that all producers of a test may add together; threads of free-threaded Python keep memory."""
 
 IMPATIENT: dict[str, Any] = {
     "bootstrap_timeout_ms": 400 * SLOWNESS,

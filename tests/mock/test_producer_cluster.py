@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import threading
 import time
@@ -16,12 +17,19 @@ from tests.mock.conftest import Eventually, MakeCluster, MakeProducer
 RELEASES = ["2.1", "2.4", "2.8", "3.0", "3.5", "3.9", "4.0", "4.1"]
 
 
+def refused_ports(count: int) -> list[int]:
+    """Ports on which nobody listens."""
+    with contextlib.ExitStack() as bound:
+        sockets = [bound.enter_context(socket.socket()) for _ in range(count)]
+        for sock in sockets:
+            sock.bind(("127.0.0.1", 0))
+        return [sock.getsockname()[1] for sock in sockets]
+
+
 def refused_port() -> int:
     """A port on which nobody listens."""
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        port: int = sock.getsockname()[1]
-        return port
+    [port] = refused_ports(1)
+    return port
 
 
 # --- leaders
@@ -275,7 +283,7 @@ def test_metadata_errors_are_retried(cluster: MockCluster, make_producer: MakePr
 
 
 def test_unreachable_bootstrap_servers_fail_quickly_and_say_why() -> None:
-    first, second = refused_port(), refused_port()
+    first, second = refused_ports(2)
     started = time.monotonic()
     with pytest.raises(errors.NoBrokersAvailable) as caught:
         KafkaProducer(bootstrap_servers=[f"127.0.0.1:{first}", f"127.0.0.1:{second}"])

@@ -37,7 +37,7 @@ import sys
 import threading
 import zlib
 
-from cpython.buffer cimport PyBUF_READ, PyBUF_SIMPLE, PyBUF_WRITE, PyBuffer_Release, PyObject_GetBuffer
+from cpython.buffer cimport PyBUF_READ, PyBUF_SIMPLE, PyBuffer_FillInfo, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from cpython.memoryview cimport PyMemoryView_FromMemory
 from libc.limits cimport INT_MAX
@@ -301,6 +301,27 @@ def check_level(name_or_id, level, /):
 
 
 # ---- compress ---------------------------------------------------------------
+
+@cython.final
+cdef class Room:
+    """Memory of ours that a library writes into, which must be done with it before that is given back.
+
+    A memoryview would do, but for cramjam on free-threaded Python: it takes any other object that lends its memory.
+    """
+
+    cdef uint8_t* start
+    cdef Py_ssize_t size
+
+    def __getbuffer__(self, Py_buffer* buffer, int flags):
+        PyBuffer_FillInfo(buffer, self, self.start, self.size, 0, flags)
+
+
+cdef Room room_at(uint8_t* start, Py_ssize_t size):
+    cdef Room room = Room.__new__(Room)
+    room.start = start
+    room.size = size
+    return room
+
 
 cpdef bytes compress(int codec, int level, object buffer):
     """*buffer* compressed as the records section of a batch.

@@ -105,9 +105,7 @@ cdef Py_ssize_t write_lz4_frame(int level, const uint8_t* source, Py_ssize_t lef
         else:
             # Arguments: input, output, mode, acceleration, compression, store_size.
             written = cramjam.lz4.compress_block_into(
-                PyMemoryView_FromMemory(<char*>source, n, PyBUF_READ),
-                PyMemoryView_FromMemory(<char*>p + 4, room, PyBUF_WRITE),
-                None, None, None, False)
+                PyMemoryView_FromMemory(<char*>source, n, PyBUF_READ), room_at(p + 4, room), None, None, None, False)
         if 0 < written < n:
             store_le32(p, <uint32_t>written)
         else:

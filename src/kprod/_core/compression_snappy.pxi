@@ -30,8 +30,7 @@ cdef bytes compress_xerial(uint8_t* source, Py_ssize_t left):
     while left > 0:
         n = min(left, <Py_ssize_t>XERIAL_BLOCK)
         written = cramjam.snappy.compress_raw_into(
-            PyMemoryView_FromMemory(<char*>source, n, PyBUF_READ),
-            PyMemoryView_FromMemory(<char*>p + 4, bound - (p + 4 - start), PyBUF_WRITE))
+            PyMemoryView_FromMemory(<char*>source, n, PyBUF_READ), room_at(p + 4, bound - (p + 4 - start)))
         store_be32(p, written)
         p += 4 + written
         source += n
