@@ -104,7 +104,8 @@ RACES := build/races
 PREEMPT := $(RACES)/preempt.so
 UNDER_PREEMPTION = PYTHONPATH=$(RACES)/lib LD_PRELOAD=$(PREEMPT)
 RACED := tests/mock/test_producer_send.py tests/mock/test_producer_send_many.py tests/mock/test_producer_futures.py \
-    tests/mock/test_producer_callback_order.py tests/mock/test_producer_close.py tests/mock/test_producer_gapless.py
+    tests/mock/test_producer_callback_order.py tests/mock/test_producer_callback_references.py \
+    tests/mock/test_producer_close.py tests/mock/test_producer_gapless.py tests/unit/test_sticky_lanes.py
 
 $(PREEMPT): tests/fuzz/preempt.c
 	@mkdir -p $(@D)

@@ -16,6 +16,9 @@ cdef enum:
     GATE_FATAL = 3
     GATE_FORKED = 4
 
+cdef enum:
+    MEETINGS = 8               # waits for the sticky partition's lock, in a batch, until a thread goes elsewhere
+
 cdef struct kp_accumulator:
     kp_pool* pool
     int32_t gate               # [a] GATE_*
@@ -96,7 +99,9 @@ cdef class Accumulator:
     cdef int reap(self) except -1
 
 
-cdef int32_t choose_sticky(kp_accumulator* a, kp_topic* t) noexcept nogil
+cdef int32_t choose_sticky(kp_topic* t) noexcept nogil
+cdef void met_at_sticky(kp_topic* t, int times) noexcept nogil
+cdef void opened_sticky(kp_topic* t, int32_t partition) noexcept nogil
 cdef int32_t choose_round_robin(kp_topic* t) noexcept nogil
 cdef int is_available(kp_partition* p) noexcept nogil
 cdef void leave_sticky(kp_topic* t, int32_t partition) noexcept nogil

@@ -36,11 +36,24 @@ from kprod._core.platform cimport (
 from kprod._core.record_batch cimport kp_record
 from kprod._core.structs cimport (
     BATCH_OVERHEAD, ERROR_BUFFER_EXHAUSTED, ERROR_LEADERS_AWAY, FIRST_INFO, OUTCOME_FAILED, STAGE_CLOSED,
-    STAGE_COMPRESSING, STAGE_OPEN, kp_batch, kp_broker, kp_partition, kp_record_info, kp_topic, release_info,
+    LANES, STAGE_COMPRESSING, STAGE_OPEN, kp_batch, kp_broker, kp_partition, kp_record_info, kp_topic, release_info,
 )
 
 cdef extern from "Python.h":
     unsigned long PyThread_get_thread_ident() nogil
+
+
+cdef extern from *:
+    """
+    #ifdef _MSC_VER
+    #define KP_OF_THREAD static __declspec(thread)
+    #else
+    #define KP_OF_THREAD static _Thread_local
+    #endif
+    /* Of this thread: its lane, the partition that it last opened a batch in from there, how often it met others. */
+    KP_OF_THREAD int kp_lane, kp_lane_partition = -1, kp_meetings;
+    """
+    int kp_lane, kp_lane_partition, kp_meetings
 
 
 cdef enum:
@@ -71,6 +84,7 @@ cdef class Topic:
 
     def __cinit__(self, str name, int number, reporter, int64_t batch_size, int64_t linger_us, int codec, int level,
                   int acks, bint adaptive, bint rack_aware, uint64_t seed):
+        cdef int i
         memset(&self.t, 0, sizeof(kp_topic))
         kp_mutex_init(&self.t.lock)
         self.name = name
@@ -86,7 +100,8 @@ cdef class Topic:
         self.t.codec = codec
         self.t.level = level
         self.t.acks = acks
-        self.t.sticky = -1
+        for i in range(LANES):
+            self.t.sticky[i] = -1
         self.t.adaptive = adaptive
         self.t.rack_aware = rack_aware
         self.t.random = seed | 1
@@ -152,14 +167,31 @@ cdef class Topic:
             kp_mutex_lock(&self.t.lock)
             kp_store32(&self.t.n_partitions, count)
             self.t.n_candidates = 0
-            if self.t.sticky >= count:
-                kp_store32(&self.t.sticky, -1)
+            for i in range(LANES):
+                if self.t.sticky[i] >= count:
+                    kp_store32(&self.t.sticky[i], -1)
             kp_mutex_unlock(&self.t.lock)
 
     def available_partitions(self):
         """Numbers of the partitions whose leader is known and not known to be away."""
         cdef int32_t i
         return [i for i in range(kp_load32(&self.t.n_partitions)) if is_available(self.partition(i))]
+
+    def sticky_choice(self, *, int32_t met=0, int32_t opened=-1, int32_t left=-1):
+        """Where this thread's records without a key go to. For tests: nothing is appended.
+
+        Arguments:
+            met: before that, it had to wait so often for another thread to append there.
+            opened: before that, it opened a batch in this partition.
+            left: before that, it turned away from this partition.
+        """
+        if met:
+            met_at_sticky(&self.t, met)
+        if opened >= 0:
+            opened_sticky(&self.t, opened)
+        if left >= 0:
+            leave_sticky(&self.t, left)
+        return choose_sticky(&self.t)
 
     def counters(self):
         """Totals since the start: a dict of ints."""
@@ -262,27 +294,80 @@ cdef int32_t locked_next_sticky(kp_topic* t) noexcept nogil:
     return t.candidates[low]
 
 
-cdef int32_t choose_sticky(kp_accumulator* a, kp_topic* t) noexcept nogil:
-    """The partition that records without a key go to now."""
-    cdef int32_t sticky = kp_load32_relaxed(&t.sticky)
+cdef int32_t locked_apart(kp_topic* t) noexcept nogil:
+    """The next sticky choice, if it can be none that another lane has."""
+    cdef int32_t pick = locked_next_sticky(t)
+    cdef int lane, taken
+    for _ in range(LANES if t.lanes_used else 0):
+        taken = 0
+        for lane in range(LANES):
+            taken |= t.sticky[lane] == pick
+        if not taken:
+            break
+        pick = locked_next_sticky(t)
+    return pick
+
+
+cdef inline int lane_of(kp_topic* t) noexcept nogil:
+    return kp_lane if kp_load32_relaxed(&t.lanes_used) else 0
+
+
+cdef int32_t choose_sticky(kp_topic* t) noexcept nogil:
+    """The partition that this thread's records without a key go to now."""
+    cdef int lane = lane_of(t)
+    cdef int32_t sticky = kp_load32_relaxed(&t.sticky[lane])
     # Not relaxed: the array that is read after this must have as many.
     if 0 <= sticky < kp_load32(&t.n_partitions):
         return sticky
     kp_mutex_lock(&t.lock)
-    if not 0 <= t.sticky < t.n_partitions:
-        kp_store32(&t.sticky, locked_next_sticky(t))
-    sticky = t.sticky
+    if not 0 <= t.sticky[lane] < t.n_partitions:
+        kp_store32(&t.sticky[lane], locked_apart(t))
+    sticky = t.sticky[lane]
     kp_mutex_unlock(&t.lock)
     return sticky
 
 
 cdef void leave_sticky(kp_topic* t, int32_t partition) noexcept nogil:
     """Turn to another partition, unless somebody did already."""
+    cdef int lane = lane_of(t)
     kp_mutex_lock(&t.lock)
-    if t.sticky == partition:
+    if t.sticky[lane] == partition:
         kp_store64(&t.sticky_bytes, 0)
-        kp_store32(&t.sticky, locked_next_sticky(t))
+        kp_store32(&t.sticky[lane], locked_apart(t))
     kp_mutex_unlock(&t.lock)
+
+
+cdef void met_at_sticky(kp_topic* t, int times) noexcept nogil:
+    """This thread had to wait for another one that appended to the sticky partition.
+
+    Threads that meet often while a batch is filled part: this one turns to a lane, with a sticky choice of its own.
+    """
+    global kp_lane, kp_lane_partition, kp_meetings
+    kp_meetings += times
+    if kp_meetings < MEETINGS:
+        return
+    kp_meetings = 0
+    if kp_load32(&t.n_partitions) < 2:
+        return
+    kp_lane_partition = -1
+    kp_mutex_lock(&t.lock)
+    t.lanes_given += 1
+    kp_lane = t.lanes_given % LANES
+    kp_store32_relaxed(&t.lanes_used, 1)
+    kp_mutex_unlock(&t.lock)
+
+
+cdef void opened_sticky(kp_topic* t, int32_t partition) noexcept nogil:
+    """This thread opened a batch in the sticky partition.
+
+    Twice in the same one: the batch before did not get full, so there are not too many records for one lane.
+    """
+    global kp_lane, kp_lane_partition, kp_meetings
+    kp_meetings = 0
+    if lane_of(t):
+        if kp_lane_partition == partition:
+            kp_lane = 0
+        kp_lane_partition = partition
 
 
 cdef int32_t choose_round_robin(kp_topic* t) noexcept nogil:
@@ -807,6 +892,8 @@ cdef class Accumulator:
                     mark_dirty(a, p)
                     wake_loop(a, 0)
             elif opened:
+                if partition < 0:
+                    opened_sticky(&topic.t, chosen)
                 mark_dirty(a, p)
                 if topic.t.linger_us > 0 or not sent_by_caller(a, r.fixed_size):
                     wake_loop(a, now_us + topic.t.linger_us)
@@ -827,7 +914,7 @@ cdef class Accumulator:
                     deadline = now_us + <int64_t>(max_block_s * 1e6)
                 spare = self.new_batch(topic, chosen, r, deadline, (on_delivery != NULL) + (headers != NULL))
                 now_us = spare.b.created_us
-            chosen = partition if partition >= 0 else choose_sticky(a, &topic.t)
+            chosen = partition if partition >= 0 else choose_sticky(&topic.t)
             p = topic.partition(chosen)
             if auto_timestamp:
                 r.timestamp = now_us // 1000 + kp_load64_relaxed(&a.wall_offset_ms)

@@ -8,9 +8,10 @@ from libc.stdint cimport INT32_MAX, INT32_MIN, int32_t, int64_t, uint32_t
 
 from kprod._core.accumulator cimport (
     Accumulator, Topic, choose_sticky, kp_accumulator, locked_close_open, locked_grow, locked_object_slots,
+    met_at_sticky,
 )
 from kprod._core.platform cimport (
-    kp_clock_us, kp_latch_lock, kp_latch_unlock, kp_load64_relaxed, kp_load_ptr, kp_prefetch_line,
+    kp_clock_us, kp_latch_met, kp_latch_unlock, kp_load64_relaxed, kp_load_ptr, kp_prefetch_line,
 )
 from kprod._core.record_batch cimport kp_record, write_record
 from kprod._core.structs cimport kp_batch, kp_partition, kp_record_info
@@ -31,6 +32,7 @@ cdef inline int locked_append(kp_accumulator* a, kp_partition* p, kp_record* r, 
     that was open, if any, is closed.
     """
     cdef kp_batch* b = p.open
+    cdef PyObject* batch
     cdef int64_t delta, body, total, limit, age
     cdef int32_t count
     cdef kp_record_info* info
@@ -59,7 +61,8 @@ cdef inline int locked_append(kp_accumulator* a, kp_partition* p, kp_record* r, 
     age = now_us - b.created_us
     info.append_delta = <uint32_t>(age if age > 0 else 0)
     if on_delivery != NULL:
-        Py_INCREF(<object>on_delivery)
+        if count == 0 or b.callbacks[count - 1] != on_delivery:
+            Py_INCREF(<object>on_delivery)
         b.callbacks[count] = on_delivery
     if headers != NULL:
         Py_INCREF(<object>headers)
@@ -69,8 +72,10 @@ cdef inline int locked_append(kp_accumulator* a, kp_partition* p, kp_record* r, 
     if r.timestamp > b.max_timestamp:
         b.max_timestamp = r.timestamp
     if owner != NULL:
-        Py_INCREF(<object>b.owner)
-        owner[0] = b.owner
+        # From a variable, or Cython counts one more, and less again.
+        batch = b.owner
+        Py_INCREF(<object>batch)
+        owner[0] = batch
         index[0] = count
     else:
         b.unattended |= on_delivery == NULL
@@ -92,19 +97,21 @@ cdef inline int append(Accumulator accumulator, Topic topic, int32_t partition, 
     """
     cdef kp_accumulator* a = &accumulator.a
     cdef int auto_timestamp = r.timestamp < 0
-    cdef int32_t chosen = partition if partition >= 0 else choose_sticky(a, &topic.t)
+    cdef int32_t chosen = partition if partition >= 0 else choose_sticky(&topic.t)
     cdef kp_partition* p = (<kp_partition**>kp_load_ptr(<void**>&topic.t.partitions))[chosen]
     cdef kp_batch* before
     cdef int64_t now_us
-    cdef int result
+    cdef int result, met
     kp_prefetch_line(p)
     now_us = kp_clock_us(&a.clock)
     if auto_timestamp:
         r.timestamp = now_us // 1000 + kp_load64_relaxed(&a.wall_offset_ms)
-    kp_latch_lock(&p.lock)
+    met = kp_latch_met(&p.lock)
     before = p.open
     result = locked_append(a, p, r, now_us, on_delivery, headers, owner, index)
     kp_latch_unlock(&p.lock)
+    if met and partition < 0:
+        met_at_sticky(&topic.t, 1)
     if result == APPENDED:
         return 0
     return accumulator.append_further(topic, partition, r, on_delivery, headers, max_block_s, owner, index, now_us,

@@ -18,8 +18,9 @@ from libc.stdlib cimport free, malloc, qsort, realloc
 from libc.string cimport memset
 
 from kprod._core.accumulator cimport (
-    Topic, choose_round_robin, choose_sticky, compress_batch, free_batch_data, is_available, kp_accumulator,
-    leave_sticky, locked_close_open, locked_grow, locked_object_slots, locked_open_batch, mark_dirty, try_batch_memory,
+    MEETINGS, Topic, choose_round_robin, choose_sticky, compress_batch, free_batch_data, is_available, kp_accumulator,
+    leave_sticky, locked_close_open, locked_grow, locked_object_slots, locked_open_batch, mark_dirty, met_at_sticky,
+    opened_sticky, try_batch_memory,
     unpin_batch, wake_loop,
 )
 from kprod._core.arrow cimport column_of_arrow, integers_of_arrow, is_arrow
@@ -32,7 +33,7 @@ from kprod._core.future cimport Batch
 from kprod._core.headers cimport encode_headers, free_headers, kp_headers
 from kprod._core.murmur2 cimport murmur2_partition
 from kprod._core.platform cimport (
-    kp_add32, kp_latch_lock, kp_latch_unlock, kp_load32, kp_load32_relaxed, kp_load64, kp_load64_relaxed, kp_load_ptr,
+    kp_add32, kp_latch_met, kp_latch_unlock, kp_load32, kp_load32_relaxed, kp_load64, kp_load64_relaxed, kp_load_ptr,
     kp_monotonic_us, kp_prefetch,
 )
 from kprod._core.producer cimport ProducerCore
@@ -115,6 +116,7 @@ cdef struct kp_bulk:
     int32_t round_robin
     int64_t max_request_size
     PyObject* on_delivery      # references to it are there already, as are those to `kept_headers`
+    int64_t callbacks_given    # of those to `on_delivery`: what batches hold
     PyObject** kept_headers    # by index, NULL: `kept_header` for all
     PyObject* kept_header
     # -- the order
@@ -261,7 +263,7 @@ cdef int order_block(kp_bulk* c, int64_t first, int64_t end) noexcept nogil:
         if c.targets[k] < 0:
             # Records with and without a key may meet in a partition, in their order: so the choice is made here, and
             # not when a batch is full. It moves on after as many bytes all the same.
-            c.targets[k] = choose_sticky(c.a, c.t)
+            c.targets[k] = choose_sticky(c.t)
             if c.targets[k] >= c.n_partitions:
                 # The topic has more partitions than this call knows of.
                 c.targets[k] %= c.n_partitions
@@ -326,6 +328,7 @@ cdef int64_t locked_append_run(kp_bulk* c, kp_partition* p, int64_t end, int64_t
         info.timestamp_delta = <int32_t>delta
         info.append_delta = <uint32_t>age
         if c.on_delivery != NULL:
+            c.callbacks_given += b.count == 0 or b.callbacks[b.count - 1] != c.on_delivery
             b.callbacks[b.count] = c.on_delivery
         if a.keep_headers and r.headers != NULL:
             b.headers[b.count] = c.kept_header if c.kept_headers == NULL else c.kept_headers[i]
@@ -420,7 +423,7 @@ cdef int append_block(kp_bulk* c) noexcept nogil:
     cdef kp_record r
     cdef int64_t end, taken, now_us
     cdef int32_t target, chosen, first = 0
-    cdef int opened, closed, reason
+    cdef int opened, closed, met, reason
     while c.run < c.n_runs:
         end = c.runs[c.run].end
         if c.at == end:
@@ -428,7 +431,7 @@ cdef int append_block(kp_bulk* c) noexcept nogil:
             continue
         prefetch_runs(c)
         target = c.runs[c.run].target
-        chosen = target if target >= 0 else choose_sticky(a, t)
+        chosen = target if target >= 0 else choose_sticky(t)
         p = (<kp_partition**>kp_load_ptr(<void**>&t.partitions))[chosen]
         if not add_segment(c):
             return NO_C_MEMORY
@@ -441,7 +444,7 @@ cdef int append_block(kp_bulk* c) noexcept nogil:
         now_us = kp_monotonic_us()
         opened = closed = 0
         taken = 0
-        kp_latch_lock(&p.lock)
+        met = kp_latch_met(&p.lock)
         if p.open == NULL and c.spare.b != NULL:
             if not locked_open_batch(a, p, c.spare.b, c.spare.owner, now_us,
                                      timestamp_of(c, index_at(c, c.at), now_us)):
@@ -472,6 +475,11 @@ cdef int append_block(kp_bulk* c) noexcept nogil:
         elif opened and not closed:
             mark_dirty(a, p)
             wake_loop(a, now_us + t.linger_us)
+        if target < 0 and opened:
+            opened_sticky(t, chosen)
+        if target < 0 and met:
+            # The other thread had a run of records to write, as this one: one meeting costs as much as many.
+            met_at_sticky(t, MEETINGS)
         if target < 0 and (closed or (b == NULL and (kp_load64(&t.sticky_bytes) >= t.batch_size
                                                      or not is_available(p)))):
             # batch.size bytes went here, or its leader is away: time to turn to another partition (KIP-794).
@@ -688,13 +696,13 @@ cdef class Bulk:
         return self.c.header_size >= 0 if self.header_sizes == NULL else self.header_sizes[index] >= 0
 
     cdef int drop_references(self) except -1:
-        """Those of records that were not appended."""
+        """Those that batches do not need."""
         cdef int64_t position, index
+        for _ in range(self.referenced - self.c.callbacks_given if self.on_delivery is not None else 0):
+            Py_DECREF(self.on_delivery)
         for position in range(self.c.at, self.referenced):
             # Records of blocks that were not reached have no place in the order yet.
             index = position if position >= self.ordered else index_at(&self.c, position)
-            if self.on_delivery is not None:
-                Py_DECREF(self.on_delivery)
             if self.c.a.keep_headers and self.has_headers(index):
                 Py_DECREF(self.given_headers[index] if self.headers_by_record else self.given_headers)
         return 0

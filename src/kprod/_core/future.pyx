@@ -180,7 +180,8 @@ cdef class Batch:
         self.b.callbacks = NULL
         if objects != NULL:
             for i in range(min(self.b.count, self.b.callbacks_capacity)):
-                Py_XDECREF(objects[i])
+                if i == 0 or objects[i] != objects[i - 1]:
+                    Py_XDECREF(objects[i])
             release_callbacks(&self.b, objects)
         for i in range(self.b.n_late):
             Py_XDECREF(self.b.late[i].callback)

@@ -978,6 +978,11 @@ cdef int take_place(kp_loop* loop, Batch parent, list children) except -1:
     cdef int32_t first, i
     cdef int64_t now_us = kp_monotonic_us()
     kp_mutex_lock(&b.lock)
+    for first, _ in children:
+        if (first > 0 and b.callbacks_capacity > first and b.callbacks[first] != NULL
+                and b.callbacks[first] == b.callbacks[first - 1]):
+            # The reference of these records goes to the piece before.
+            Py_INCREF(<object>b.callbacks[first])
     for first, child in children:
         c = &child.b
         move_slots(&c.callbacks, &c.callbacks_capacity, b.callbacks, b.callbacks_capacity, first, c.count)

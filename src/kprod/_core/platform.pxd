@@ -26,6 +26,7 @@ cdef extern from "kp_latch.h" nogil:
     void kp_latch_init(kp_latch* l)
     void kp_latch_destroy(kp_latch* l)
     void kp_latch_lock(kp_latch* l)
+    int kp_latch_met(kp_latch* l)
     void kp_latch_unlock(kp_latch* l)
 
 cdef extern from "kp_clock.h" nogil:

@@ -237,8 +237,9 @@ cdef int64_t timestamp_of(object timestamp_ms) except -1:
 cdef int append_record(ProducerCore self, Accumulator accumulator, PyObject** given, PyObject** owner,
                        int32_t* index) except -1:
     """Serialise one record, choose its partition, append it. `owner` and `index` are those of append()."""
-    cdef Topic topic
-    cdef PyObject* found
+    # Borrowed, as in the rest of this function: on free-threaded Python counting the references of an object that all
+    # threads use is what they wait for. Topics live as long as the engine.
+    cdef PyObject* topic
     cdef PyObject* key = given[KEY]
     cdef PyObject* value = given[VALUE]
     cdef PyObject* on_delivery = given[ON_DELIVERY]
@@ -255,16 +256,14 @@ cdef int append_record(ProducerCore self, Accumulator accumulator, PyObject** gi
         return append_intercepted(self, given, owner, index)
     if kp_load32_relaxed(&accumulator.a.gate):
         accumulator.check_gate()
-    # Topics live as long as the engine, so what is borrowed here stays.
-    found = <PyObject*>kp_load_ptr(<void**>&self.recent[recent_slot(given[TOPIC])])
-    if found == NULL or <PyObject*>(<Topic>found).name != given[TOPIC]:
-        found = self.look_up_topic(<object>given[TOPIC], &max_block_s)
-    topic = <Topic>found
+    topic = <PyObject*>kp_load_ptr(<void**>&self.recent[recent_slot(given[TOPIC])])
+    if topic == NULL or <PyObject*>(<Topic>topic).name != given[TOPIC]:
+        topic = self.look_up_topic(<object>given[TOPIC], &max_block_s)
     if key != NULL and self._serializes_key:
-        key_made = self.serialize_key(topic, <object>key, given[HEADERS])
+        key_made = self.serialize_key(<Topic>topic, <object>key, given[HEADERS])
         key = <PyObject*>key_made if key_made is not None else NULL
     if value != NULL and self._serializes_value:
-        value_made = self.serialize_value(topic, <object>value, given[HEADERS])
+        value_made = self.serialize_value(<Topic>topic, <object>value, given[HEADERS])
         value = <PyObject*>value_made if value_made is not None else NULL
     if on_delivery == NULL:
         if self._on_delivery is not None:
@@ -303,25 +302,25 @@ cdef int append_record(ProducerCore self, Accumulator accumulator, PyObject** gi
             r.headers_size = h.size
             r.header_size = h.header_size
         if given[PARTITION] != NULL:
-            chosen = self.check_partition(topic, <object>given[PARTITION])
+            chosen = self.check_partition(<Topic>topic, <object>given[PARTITION])
         elif self._choose is not None:
             chosen = self.choose_custom(
-                topic, None if given[KEY] == NULL else <object>given[KEY],
+                <Topic>topic, None if given[KEY] == NULL else <object>given[KEY],
                 None if given[VALUE] == NULL else <object>given[VALUE],
                 None if key == NULL else <object>key, None if value == NULL else <object>value)
         elif self._round_robin:
-            chosen = choose_round_robin(&topic.t)
+            chosen = choose_round_robin(&(<Topic>topic).t)
         elif r.key_size >= 0 and not self._ignore_keys:
             # Not relaxed: the array that is read after this must have as many.
-            chosen = murmur2_partition(r.key, r.key_size, kp_load32(&topic.t.n_partitions))
+            chosen = murmur2_partition(r.key, r.key_size, kp_load32(&(<Topic>topic).t.n_partitions))
         else:
             chosen = STICKY
         r.fixed_size = kp_record_fixed_size(&r)
         if r.fixed_size + RECORD_OVERHEAD_BOUND + BATCH_OVERHEAD > self._max_request_size:
             raise self._engine.too_large(
-                topic.name, r.fixed_size + RECORD_OVERHEAD_BOUND + BATCH_OVERHEAD, self._max_request_size)
-        append(accumulator, topic, chosen, &r, on_delivery, given[HEADERS] if accumulator.a.keep_headers else NULL,
-               max_block_s, owner, index)
+                (<Topic>topic).name, r.fixed_size + RECORD_OVERHEAD_BOUND + BATCH_OVERHEAD, self._max_request_size)
+        append(accumulator, <Topic>topic, chosen, &r, on_delivery,
+               given[HEADERS] if accumulator.a.keep_headers else NULL, max_block_s, owner, index)
     finally:
         if held:
             if held & 1:
@@ -361,13 +360,14 @@ cdef int append_intercepted(ProducerCore self, PyObject** given, PyObject** owne
 
 cdef object send_fastcall(object self, PyObject** values, Py_ssize_t n_positional, PyObject* names):
     cdef PyObject* given[ARGUMENTS]
+    cdef PyObject* accumulator = <PyObject*>(<ProducerCore>self).accumulator
     cdef PyObject* owner = NULL
     cdef int32_t index = 0
     cdef DeliveryFuture future
     bind_arguments("send", ARGUMENTS, values, n_positional, names, given)
     # First, so that a record that was accepted has one.
     future = DeliveryFuture.__new__(DeliveryFuture)
-    append_record(<ProducerCore>self, (<ProducerCore>self).accumulator, given, &owner, &index)
+    append_record(<ProducerCore>self, <Accumulator>accumulator, given, &owner, &index)
     future.batch = <Batch>owner
     future.index = index
     Py_DECREF(<object>owner)
@@ -376,8 +376,9 @@ cdef object send_fastcall(object self, PyObject** values, Py_ssize_t n_positiona
 
 cdef object send_nowait_fastcall(object self, PyObject** values, Py_ssize_t n_positional, PyObject* names):
     cdef PyObject* given[ARGUMENTS]
+    cdef PyObject* accumulator = <PyObject*>(<ProducerCore>self).accumulator
     bind_arguments("send_nowait", ON_DELIVERY, values, n_positional, names, given)
-    append_record(<ProducerCore>self, (<ProducerCore>self).accumulator, given, NULL, NULL)
+    append_record(<ProducerCore>self, <Accumulator>accumulator, given, NULL, NULL)
     return None
 
 

@@ -79,6 +79,7 @@ cdef enum:
 
 cdef enum:
     PEAK_SLOTS = 8
+    LANES = 8                  # sticky choices of a topic that are used side by side, at most
 
 
 cdef struct kp_peak:
@@ -137,7 +138,8 @@ cdef struct kp_batch:
     int32_t info_capacity
     int32_t callbacks_capacity
     int32_t headers_capacity
-    PyObject** callbacks       # on_delivery callables by record index (owned references), first_callbacks, or NULL
+    # Of records with the same callback in a row the first has a reference, the others none.
+    PyObject** callbacks       # on_delivery callables by record index, first_callbacks, or NULL
     PyObject** headers         # the callers' header objects when they are wanted in the report, or NULL
     # -- the idempotent producer
     int64_t producer_id        # -1: no sequence assigned
@@ -239,7 +241,9 @@ cdef struct kp_topic:
     # -- sticky partitioner (KIP-794)
     int32_t adaptive           # [const] weigh by load
     int32_t rack_aware         # [const] prefer leaders in client.rack
-    int32_t sticky             # [a] -1: none chosen yet
+    int32_t sticky[LANES]      # [a] by the lane of the sending thread; -1: none chosen yet
+    int32_t lanes_given        # lanes that threads turned to so far
+    int32_t lanes_used         # [a] some thread is in another lane than 0
     int32_t counter            # [a] round robin
     int64_t sticky_bytes       # [a]
     int32_t* weights           # cumulative weights, beside `candidates`

@@ -20,6 +20,11 @@ typedef kp_mutex kp_latch;
 static inline void kp_latch_init(kp_latch *l) { kp_mutex_init(l); }
 static inline void kp_latch_destroy(kp_latch *l) { kp_mutex_destroy(l); }
 static inline void kp_latch_lock(kp_latch *l) { kp_mutex_lock(l); }
+static inline int kp_latch_met(kp_latch *l) {
+    if (kp_mutex_trylock(l)) return 0;
+    kp_mutex_lock(l);
+    return 1;
+}
 static inline void kp_latch_unlock(kp_latch *l) { kp_mutex_unlock(l); }
 
 #else
@@ -54,6 +59,12 @@ static void kp_latch_wait(kp_latch *l) {
 
 static inline void kp_latch_lock(kp_latch *l) {
     if (kp_exchange32(&l->held, 1) != 0) kp_latch_wait(l);
+}
+/* The same, and tells whether another thread had it. */
+static inline int kp_latch_met(kp_latch *l) {
+    if (kp_exchange32(&l->held, 1) == 0) return 0;
+    kp_latch_wait(l);
+    return 1;
 }
 static inline void kp_latch_unlock(kp_latch *l) { kp_store32_release(&l->held, 0); }
 
