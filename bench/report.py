@@ -2,7 +2,7 @@
 
 Each part of the page between ``<!-- figures: NAME -->`` and ``<!-- /figures -->`` is written anew from the
 file it needs; a part whose file is not there stays as it is. Measuring is done by bench.suite, bench.latency,
-bench.scale and bench.busy.
+bench.scale, bench.busy and bench.threads.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from bench import busy, scale
+from bench import busy, scale, threads
 from bench.clients import SPECS
 from bench.latency import round_trip_table
 from bench.measure import QUANTILES, Measurement
@@ -90,12 +90,18 @@ def _busy() -> str:
     return f"{_origin(told['environment'])} To {told['target']}.\n\n{busy.report(told)}"
 
 
+def _threads() -> str:
+    told = _load("threads")
+    return f"{_origin(told['environment'])}\n\n{threads.report(told)}"
+
+
 _PARTS: dict[str, Callable[[], str]] = {
     "sink": lambda: _compared("sink"),
     "kafka": lambda: _compared("kafka"),
     "latency": _latency,
     "scale": _scale,
     "busy": _busy,
+    "threads": _threads,
 }
 
 
