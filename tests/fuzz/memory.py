@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import sys
 import threading
 from pathlib import Path
 from types import TracebackType
@@ -11,7 +12,8 @@ _STATUS = Path("/proc/self/status")
 _CLEAR = Path("/proc/self/clear_refs")
 _SAMPLE_EVERY = 0.002  # seconds
 
-_PROCESS = ctypes.CDLL(None)
+# Windows has no name for the process as a whole, and no sanitizer.
+_PROCESS = None if sys.platform == "win32" else ctypes.CDLL(None)
 _allocated = getattr(_PROCESS, "__sanitizer_get_current_allocated_bytes", None)
 if _allocated is not None:
     _allocated.restype = ctypes.c_size_t

@@ -333,7 +333,8 @@ def test_a_server_that_is_not_kafka_is_recognised() -> None:
                 bootstrap_servers=f"127.0.0.1:{listener.getsockname()[1]}",
                 bootstrap_timeout_ms=2000, reconnect_backoff_ms=5, reconnect_backoff_max_ms=10,
             )  # fmt: skip
-        listener.shutdown(socket.SHUT_RDWR)
+        with contextlib.suppress(OSError):  # Windows: a listener is not connected; closing it is enough there
+            listener.shutdown(socket.SHUT_RDWR)
     assert "Kafka" in str(caught.value)
     thread.join(5)
 

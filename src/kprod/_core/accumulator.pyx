@@ -230,7 +230,7 @@ cdef int candidates_are(kp_topic* t, kp_partition** partitions, int32_t n) noexc
             if not t.rack_aware:
                 return 1
             best = 1
-            if kp_load32_relaxed(&leader.near):
+            if kp_load32_relaxed(&leader.in_rack):
                 return 2
     return best
 
@@ -261,7 +261,7 @@ cdef void locked_weigh_partitions(kp_topic* t, int64_t now_us) noexcept nogil:
         leader = available_leader(partitions[i])
         if among > 0 and leader == NULL:
             continue
-        if among == 2 and not kp_load32_relaxed(&leader.near):
+        if among == 2 and not kp_load32_relaxed(&leader.in_rack):
             continue
         t.candidates[t.n_candidates] = i
         t.weights[t.n_candidates] = kp_load32_relaxed(&partitions[i].queued) if t.adaptive else 0

@@ -481,14 +481,14 @@ cdef class NetworkLoop:
             raise MemoryError
         return generation
 
-    def set_near(self, int node_id, bint near):
+    def set_in_rack(self, int node_id, bint in_rack):
         """Whether a broker is in client.rack (KIP-1123)."""
         cdef kp_broker* broker
         with nogil:
             kp_mutex_lock(&self.loop.lock)
             broker = make_broker(&self.loop, node_id)
             if broker != NULL:
-                kp_store32(&broker.near, near)
+                kp_store32(&broker.in_rack, in_rack)
             kp_mutex_unlock(&self.loop.lock)
 
     def disconnect(self, int node_id, int64_t generation, bint usable=False):

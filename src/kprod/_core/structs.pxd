@@ -319,7 +319,7 @@ cdef struct kp_broker:
     int64_t throttled_until_us
     int64_t ready_since_us     # partitions are ready but nothing could be drained since, 0: not so (KIP-794)
     int32_t wanted             # data is ready for it but there is no connection; told the control thread
-    int32_t near               # [a] in client.rack (KIP-1123)
+    int32_t in_rack            # [a] in client.rack (KIP-1123); `near` is a macro on Windows
     int64_t held               # [a] bytes of buffer.memory in batches of its partitions
     int32_t stalled            # [a] data was ready for it for long, and it took none
     int32_t usable             # [a] records without a key may go to its partitions

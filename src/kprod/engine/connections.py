@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import socket
 import time
 from collections.abc import Callable
@@ -97,7 +96,7 @@ class Connections:
             elif node.moved_to(broker.host, broker.port) and node.state is not State.IDLE:
                 self._setup_failed(node, "the broker moved to another address", time.monotonic())
             if self._config.partitioner_rack_aware:
-                self._loop.set_near(node_id, broker.rack == self._config.client_rack)
+                self._loop.set_in_rack(node_id, broker.rack == self._config.client_rack)
         for node_id in set(self._nodes.brokers) - set(cluster.broker_by_id):
             if self._nodes.brokers[node_id].state is State.IDLE:
                 self._nodes.forget(node_id)
@@ -359,7 +358,7 @@ class Connections:
         now = time.monotonic()
         text = delivery.reason_text(reason)
         if system_error:
-            text = f"{text}: {os.strerror(system_error)}"
+            text = f"{text}: {sockets.error_text(system_error)}"
         elif node.state is State.HANDSHAKE:
             text += " in answer to the first request: "
             if self._shared.tls is None:

@@ -2,12 +2,37 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import sys
 from typing import Any
 
 from kprod.cluster.node import Address
 from kprod.config import ProducerConfig
+
+# The C library of Windows has no words for the errors of its sockets ("Unknown error"), and the system's own
+# are in the user's language. These are what other systems say.
+_WINSOCK = {
+    10013: "Permission denied",
+    10050: "Network is down",
+    10051: "Network is unreachable",
+    10052: "Network dropped connection on reset",
+    10053: "Software caused connection abort",
+    10054: "Connection reset by peer",
+    10060: "Connection timed out",
+    10061: "Connection refused",
+    10064: "Host is down",
+    10065: "No route to host",
+}
+
+
+def error_text(code: int) -> str:
+    """An error of a socket in words.
+
+    Args:
+        code: an errno; on Windows what WSAGetLastError() gives.
+    """
+    return _WINSOCK.get(code) or os.strerror(code)
 
 
 def prepare(sock: socket.socket, config: ProducerConfig) -> None:
