@@ -11,6 +11,7 @@
 #   make fuzz       ten million executions of every parser under the same; ARGS="--executions 1000 produce"
 #   make races      threads that give way at the worst moments: mock tests, then everything at once; ARGS="--seconds 600"
 #   make tsan       the same under ThreadSanitizer
+#   make aarch64    the tests of wheels on an emulated ARM processor     make windows   under Wine; both need more of Debian
 #   make leaks      a million records, with connects and errors: LeakSanitizer's verdict, and does memory grow
 #
 # PYTHON=python3.13 chooses the interpreter; ARGS="-k murmur2 -x" goes to pytest, `kprod demo` or bench.suite.
@@ -29,7 +30,7 @@ NATIVE := setup.py $(wildcard $(CORE)/*.pyx $(CORE)/*.pxd $(CORE)/*.pxi $(CORE)/
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test build bench docs look lint clean kafka develop sanitize fuzz leaks races tsan constraints
+.PHONY: aarch64 windows help demo test build bench docs look lint clean kafka develop sanitize fuzz leaks races tsan constraints
 
 help:
 	@sed -n '/^#/!q;s/^# \{0,1\}//p' Makefile
@@ -118,6 +119,9 @@ $(RACES)/built: $(STAMPS)/tools $(NATIVE) $(wildcard src/kprod/*.py src/kprod/*/
 races: $(PREEMPT) $(RACES)/built $(STAMPS)/kprod $(STAMPS)/test
 	$(UNDER_PREEMPTION) $(BIN)/python -m pytest -p no:cacheprovider --timeout=600 $(RACED)
 	$(UNDER_PREEMPTION) $(BIN)/python -m tests.fuzz.races $(ARGS)
+
+aarch64 windows: $(STAMPS)/kprod
+	tools/on_$@.sh $(ARGS)
 
 # The interpreter is not instrumented: TSan sees its locks, and the core's memory.
 TSAN := build/tsan

@@ -19,6 +19,9 @@ class Codec:
     @property
     def level_rule(self) -> str | None: ...
 
+@final
+class Room: ...
+
 CODECS: Final[tuple[Codec, ...]]
 
 def get_codec(name_or_id: str | int | None, /) -> Codec: ...
