@@ -18,17 +18,18 @@ from tests.aio.conftest import LOOPS, Run, new_loop, options, producer_for, run_
 def test_a_blocked_loop_is_woken_once_for_all_batches(cluster: MockCluster, run: Run) -> None:
     async def main() -> None:
         async with producer_for(cluster, batch_size=200, linger_ms=0) as producer:
-            deliveries = [await producer.send("t", bytes(100)) for _ in range(200)]
-            waiting = asyncio.gather(*deliveries)
+            await producer.send_and_wait("t", b"first")
             channel = channel_for(asyncio.get_running_loop())
             before = channel.wakes
+            # Nothing has to be waited for here, so the loop stands still from now on.
+            waiting = asyncio.gather(*[await producer.send("t", bytes(100)) for _ in range(200)])
             # Blocks the loop until every record is acknowledged and every outcome was queued.
             assert producer._producer is not None
             KafkaProducer.flush(producer._producer)
             assert len(cluster.batches("t")) >= 50
             assert not waiting.done()
             assert channel.wakes - before == 1
-            assert [metadata.offset for metadata in await waiting] == list(range(200))
+            assert [metadata.offset for metadata in await waiting] == list(range(1, 201))
 
     run(main())
 
