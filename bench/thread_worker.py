@@ -52,7 +52,7 @@ def _kprod(bootstrap: str, way: str) -> tuple[Callable[[int, int], None], Callab
     return work, producer.flush
 
 
-def _confluent(bootstrap: str, way: str) -> tuple[Callable[[int, int], None], Callable[[], None]]:
+def _confluent(bootstrap: str) -> tuple[Callable[[int, int], None], Callable[[], None]]:
     from confluent_kafka import Producer
 
     producer = Producer(
@@ -70,14 +70,8 @@ def _confluent(bootstrap: str, way: str) -> tuple[Callable[[int, int], None], Ca
     def work(thread: int, records: int) -> None:
         value = bytes(bytearray(100))
         produce = producer.produce
-        if way == "no key":
-            for _ in range(records):
-                produce("t", value)
-        elif way == "a partition each":
-            for _ in range(records):
-                produce("t", value, None, thread)
-        else:
-            raise ValueError(f"confluent-kafka has no {way!r} here")
+        for _ in range(records):
+            produce("t", value)
 
     def drain() -> None:
         assert producer.flush() == 0
@@ -86,8 +80,8 @@ def _confluent(bootstrap: str, way: str) -> tuple[Callable[[int, int], None], Ca
 
 
 def measure(client: str, way: str, bootstrap: str, threads: int, records: int) -> dict[str, Any]:
-    """Send ``records`` twice, divided among ``threads``; the second time counts."""
-    work, drain = (_kprod if client == "kprod" else _confluent)(bootstrap, way)
+    """Send ``records`` twice, divided among ``threads``; the second time counts. The ways are kprod's."""
+    work, drain = _kprod(bootstrap, way) if client == "kprod" else _confluent(bootstrap)
     each = records // threads // _KEYS * _KEYS
     told: dict[str, Any] = {}
     for _ in range(2):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -14,6 +15,10 @@ from kprod.testing import MockCluster
 MakeCluster = Callable[..., MockCluster]
 MakeProducer = Callable[..., KafkaProducer]
 Eventually = Callable[[Callable[[], object]], None]
+
+needs_signals = pytest.mark.skipif(
+    sys.platform == "win32", reason="Windows has no signal for one process, only keys of a console"
+)
 
 PATIENCE = 15.0
 """Seconds after which something that should happen counts as not happening."""

@@ -18,12 +18,7 @@ from kprod.cli import main
 from kprod.commands import produce
 from kprod.commands.exit_status import ExitStatus
 from kprod.testing import MockCluster
-
-_SIGNALS = pytest.mark.skipif(
-    sys.platform == "win32", reason="Windows has no signal for one process, only keys of a console"
-)
-
-Eventually = Callable[[Callable[[], object]], None]
+from tests.mock.conftest import Eventually, needs_signals
 
 
 @pytest.fixture
@@ -254,7 +249,7 @@ def test_rate(run: Callable[..., int], cluster: MockCluster, tmp_path: Path) -> 
     assert cluster.count("t") == 60
 
 
-@_SIGNALS
+@needs_signals
 def test_interrupted_reading_still_sends_what_was_read(cluster: MockCluster, eventually: Eventually) -> None:
     process = subprocess.Popen(
         [sys.executable, "-m", "kprod", "produce", "t", "--bootstrap", cluster.bootstrap_servers],
@@ -283,7 +278,7 @@ def test_interrupted_reading_still_sends_what_was_read(cluster: MockCluster, eve
     assert [record.value for record in cluster.records("t")] == [b"one", b"two", b"three", b"four"]
 
 
-@_SIGNALS
+@needs_signals
 def test_second_interrupt_gives_up(cluster: MockCluster, eventually: Eventually) -> None:
     process = subprocess.Popen(
         [sys.executable, "-u", "-m", "kprod", "produce", "t", "--bootstrap", cluster.bootstrap_servers],

@@ -17,7 +17,7 @@ import pytest
 import kprod
 from kprod import DeliveryFuture, KafkaError, KafkaProducer, RecordMetadata, errors
 from kprod.testing import MockCluster
-from tests.mock.conftest import MakeProducer
+from tests.mock.conftest import MakeProducer, needs_signals
 
 SOURCE = str(Path(kprod.__file__).parents[1])
 
@@ -180,7 +180,7 @@ def test_a_forked_child_can_make_a_producer_of_its_own(cluster: MockCluster) -> 
 # --- Ctrl-C
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGINT for one process")
+@needs_signals
 @pytest.mark.parametrize(
     "wait",
     [

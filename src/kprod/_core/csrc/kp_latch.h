@@ -57,15 +57,13 @@ static void kp_latch_wait(kp_latch *l) {
     }
 }
 
-static inline void kp_latch_lock(kp_latch *l) {
-    if (kp_exchange32(&l->held, 1) != 0) kp_latch_wait(l);
-}
-/* The same, and tells whether another thread had it. */
+/* Take it, and tell whether another thread had it. */
 static inline int kp_latch_met(kp_latch *l) {
     if (kp_exchange32(&l->held, 1) == 0) return 0;
     kp_latch_wait(l);
     return 1;
 }
+static inline void kp_latch_lock(kp_latch *l) { (void)kp_latch_met(l); }
 static inline void kp_latch_unlock(kp_latch *l) { kp_store32_release(&l->held, 0); }
 
 #endif
